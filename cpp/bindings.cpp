@@ -1,0 +1,611 @@
+// The only file that knows pybind11 and NumPy: arrays to strided views, exceptions, the GIL.
+//
+// A call that is canonical (ndarrays of supported types and fitting shapes) runs from here. One that is not,
+// wrong or merely unusual, is handed to Python (`_check`), which says what is wrong or makes it canonical.
+// The two hot entries, a layer's call and the one-shot function, parse their arguments by hand: with
+// pybind11's argument loader they would cost more than a small convolution.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <structmember.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "conv.h"
+#include "cpu.h"
+#include "plan.h"
+#include "problem.h"
+#include "thread_pool.h"
+#include "weights.h"
+
+namespace py = pybind11;
+
+namespace conv1x1 {
+namespace {
+
+// ---------------------------------------------------------------------------------------------- arrays
+
+constexpr int numpy_float32 = py::detail::npy_api::NPY_FLOAT_, numpy_float64 = py::detail::npy_api::NPY_DOUBLE_;
+
+int type_number(DType dtype) { return dtype == DType::float64 ? numpy_float64 : numpy_float32; }
+
+// The type that a NumPy descriptor means, if it is supported and in this machine's byte order.
+std::optional<DType> dtype_of(PyObject* descr) {
+  const auto* d = py::detail::array_descriptor1_proxy(descr);
+  if (d->byteorder != '=' && d->byteorder != '|') return std::nullopt;
+  if (d->type_num == numpy_float32) return DType::float32;
+  if (d->type_num == numpy_float64) return DType::float64;
+  return std::nullopt;
+}
+
+// An ndarray (no subclass) of a supported type, as the core sees it.
+bool view(PyObject* object, Array& array) {
+  if (Py_TYPE(object) != py::detail::npy_api::get().PyArray_Type_) return false;
+  const auto* proxy = py::detail::array_proxy(object);
+  const std::optional<DType> dtype = dtype_of(proxy->descr);
+  if (!dtype || proxy->nd > max_rank) return false;
+  array = {proxy->data, *dtype, proxy->nd, proxy->dimensions, proxy->strides};
+  return true;
+}
+
+PyObject* new_array(int rank, const ptrdiff_t* shape, DType dtype) {
+  const auto& api = py::detail::npy_api::get();
+  return api.PyArray_NewFromDescr_(api.PyArray_Type_, api.PyArray_DescrFromType_(type_number(dtype)), rank,
+                                   const_cast<ptrdiff_t*>(shape), nullptr, nullptr, 0, nullptr);
+}
+
+bool writeable(PyObject* array) { return py::detail::check_flags(array, py::detail::npy_api::NPY_ARRAY_WRITEABLE_); }
+
+// ------------------------------------------------------------------------------------ state of the module
+
+// What `restricted` sets, for tests and measurements; plans are made for this machine.
+struct Restriction {
+  Isa isa;
+  const MultiplyFamily* family = nullptr;
+  size_t vectors = 0;
+};
+
+Restriction& restriction() {
+  static Restriction current{best_isa(cpu(), std::getenv("CONV1X1_MAX_ISA"))};
+  return current;
+}
+
+Machine machine() {
+  const Restriction& r = restriction();
+  return {kernels(r.isa, cpu()), r.family, r.vectors, cpu().halves_pair_up, cpu().l2_bytes};
+}
+
+std::string kernel_name(const MultiplyFamily& family, Isa isa, size_t vectors) {
+  return std::string(isa_name(isa)) + (family.dtype == DType::float64 ? "_f64_" : "_f32_") +
+         std::to_string(family.max_rows[vectors - 1]) + "x" + std::to_string(vectors * family.width);
+}
+
+// ------------------------------------------------------------------------------------------ the settings
+
+// A layer without its weights.
+struct Settings {
+  int channel_axis = -1;
+  bool keep_axis = true;
+  int stride_count = -1;  // -1: `strides[0]` for the last two axes besides the channels
+  size_t strides[max_rank] = {1};
+  size_t out_channels = 0;
+  Epilogue epilogue;
+  std::optional<DType> result;
+};
+
+constexpr struct {
+  const char* name;
+  Activation activation;
+  double a, b;  // where the name fixes them
+} activations[] = {
+    {"", Activation::none, 0, 0},
+    {"relu", Activation::clamp, 0, std::numeric_limits<double>::infinity()},
+    {"relu6", Activation::clamp, 0, 6},
+    {"hardswish", Activation::hardswish, 0, 0},
+    {"hardsigmoid", Activation::hardsigmoid, 0, 0},
+    {"sigmoid", Activation::sigmoid, 0, 0},
+    {"silu", Activation::silu, 0, 0},
+    {"tanh", Activation::tanh, 0, 0},
+    {"gelu", Activation::gelu, 0, 0},
+};
+
+Epilogue epilogue_of(const std::string& name, double a, double b) {
+  if (name == "clip") return {Activation::clamp, a, b};
+  if (name == "leaky_relu") return {Activation::leaky_relu, a, 0};
+  for (const auto& known : activations)
+    if (name == known.name) return {known.activation, known.a, known.b};
+  throw py::value_error("unknown activation " + name);
+}
+
+// ------------------------------------------------------------------------------------------------ a call
+
+// Steps for every axis of x; false where the stride does not fit it.
+bool steps_for(const Settings& s, const Array& x, int axis, size_t* steps) {
+  const int pixel_axes = x.rank - 1;
+  const int count = s.stride_count < 0 ? std::min(2, pixel_axes) : s.stride_count;
+  if (count > pixel_axes) return false;
+  for (int i = 0, pixel = 0; i < x.rank; ++i) {
+    steps[i] = 1;
+    if (i == axis) continue;
+    const int strided = pixel++ - (pixel_axes - count);
+    if (strided >= 0) steps[i] = s.strides[s.stride_count < 0 ? 0 : strided];
+  }
+  return true;
+}
+
+// Python's signals, looked at every 50 ms while a call runs without the GIL.
+class Interruption {
+ public:
+  explicit Interruption(PyThreadState*& released) : released_(released) {}
+
+  static bool asked(void* self) {
+    Interruption& i = *static_cast<Interruption*>(self);
+    const auto now = std::chrono::steady_clock::now();
+    if (now - i.last_ < std::chrono::milliseconds(50)) return false;
+    PyEval_RestoreThread(i.released_);
+    const bool raised = PyErr_CheckSignals() != 0;
+    i.released_ = PyEval_SaveThread();
+    i.last_ = std::chrono::steady_clock::now();
+    return raised;
+  }
+
+ private:
+  PyThreadState*& released_;
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+// Below this, giving up the GIL costs more than another thread could gain.
+constexpr double worth_releasing_microseconds = 20;
+
+// What a call needs besides its data, shared by all calls of the same shape.
+struct Prepared {
+  std::vector<ptrdiff_t> key;
+  Problem problem;
+  Plan plan;
+};
+
+// The most recent shapes. The GIL guards it; a call holds on to what it got.
+class Preparations {
+ public:
+  std::shared_ptr<const Prepared> get(const Settings& s, const Weights& weights, const Array& x, const Array& y,
+                                      const Array* residual, int axis, const size_t* steps, int threads) {
+    ptrdiff_t key[8 + 4 * max_rank];
+    size_t n = 0;
+    const auto add = [&](size_t value) { key[n++] = static_cast<ptrdiff_t>(value); };
+    add(static_cast<size_t>(x.dtype) | static_cast<size_t>(y.dtype) << 8 |
+        (residual ? static_cast<size_t>(residual->dtype) + 1 : 0) << 16 | static_cast<size_t>(s.keep_axis) << 24);
+    add(static_cast<size_t>(x.rank) << 32 | static_cast<size_t>(axis));
+    add(weights.groups);
+    add(s.out_channels);
+    add(static_cast<size_t>(threads));
+    const auto add_all = [&](const ptrdiff_t* values, int count) {
+      for (int i = 0; i < count; ++i) key[n++] = values[i];
+    };
+    add_all(x.shape, x.rank);
+    for (int i = 0; i < x.rank; ++i) add(static_cast<size_t>(x.strides[i]) * steps[i]);
+    add_all(y.strides, y.rank);
+    if (s.stride_count >= 0 || s.strides[0] != 1) add_all(y.shape, y.rank);
+    if (residual) add_all(residual->strides, residual->rank);
+
+    size_t hash = 0;
+    for (size_t i = 0; i < n; ++i) hash = (hash ^ static_cast<size_t>(key[i])) * 0x9e3779b97f4a7c15u;
+    std::shared_ptr<const Prepared>& slot = slots_[hash >> 56];
+    if (!slot || slot->key.size() != n || std::memcmp(slot->key.data(), key, n * sizeof(ptrdiff_t)) != 0) {
+      auto made = std::make_shared<Prepared>();
+      made->key.assign(key, key + n);
+      made->problem = make_problem(x, y, residual, axis, s.keep_axis, steps, weights.groups, s.out_channels);
+      made->plan = make_plan(made->problem, machine(), threads);
+      slot = std::move(made);
+    }
+    return slot;
+  }
+
+  void clear() {
+    for (auto& slot : slots_) slot.reset();
+  }
+
+ private:
+  std::shared_ptr<const Prepared> slots_[256];
+};
+
+Preparations& preparations() {
+  static Preparations the_preparations;
+  return the_preparations;
+}
+
+// Runs the call; false with a Python error set when a signal handler raised.
+bool compute(const Settings& s, const Weights& weights, const Array& x, const Array& y, const Array* residual, int axis,
+             const size_t* steps, int threads) {
+  const auto prepared = preparations().get(s, weights, x, y, residual, axis, steps, threads);
+  const Plan& plan = prepared->plan;
+  const Layer layer{{x.data, y.data, residual ? residual->data : nullptr}, &prepared->problem, &plan,
+                    &weights.packed(prepared->problem.arithmetic, plan.family->width), s.epilogue};
+  if (plan.microseconds < worth_releasing_microseconds) return convolve(&layer, 1, nullptr, nullptr);
+  PyThreadState* released = PyEval_SaveThread();
+  Interruption interruption(released);
+  bool finished = false;
+  std::exception_ptr failure;
+  try {
+    finished = convolve(&layer, 1, Interruption::asked, &interruption);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  PyEval_RestoreThread(released);
+  if (failure) std::rethrow_exception(failure);
+  return finished;
+}
+
+PyObject* not_canonical() {
+  Py_INCREF(Py_NotImplemented);
+  return Py_NotImplemented;
+}
+
+// The result as a new reference; NotImplemented for a call that is not canonical; null with an error set.
+PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, PyObject* residual_object,
+               PyObject* out_object, PyObject* threads_object) {
+  Array x, residual, out;
+  if (!view(x_object, x) || x.rank == 0) return not_canonical();
+  const int axis = s.channel_axis < 0 ? s.channel_axis + x.rank : s.channel_axis;
+  if (axis < 0 || axis >= x.rank || static_cast<size_t>(x.shape[axis]) != weights.in_channels * weights.groups)
+    return not_canonical();
+  size_t steps[max_rank];
+  if (!steps_for(s, x, axis, steps)) return not_canonical();
+
+  ptrdiff_t shape[max_rank];
+  int rank = 0;
+  for (int i = 0; i < x.rank; ++i) {
+    if (i != axis)
+      shape[rank++] = x.shape[i] ? (x.shape[i] - 1) / static_cast<ptrdiff_t>(steps[i]) + 1 : 0;
+    else if (s.keep_axis)
+      shape[rank++] = static_cast<ptrdiff_t>(s.out_channels);
+  }
+  const auto fits = [&](const Array& a) {
+    return a.rank == rank && std::memcmp(a.shape, shape, static_cast<size_t>(rank) * sizeof(ptrdiff_t)) == 0;
+  };
+  const bool adds = residual_object != Py_None;
+  if (adds && (!view(residual_object, residual) || !fits(residual))) return not_canonical();
+  int threads = get_num_threads();
+  if (threads_object != Py_None) {
+    if (!PyLong_CheckExact(threads_object)) return not_canonical();
+    const long n = PyLong_AsLong(threads_object);
+    PyErr_Clear();
+    if (n < 1) return not_canonical();
+    threads = static_cast<int>(std::min<long>(n, std::numeric_limits<int>::max()));
+  }
+
+  DType dtype = s.result.value_or(x.dtype);
+  bool in_place = false;
+  if (out_object != Py_None) {
+    if (!view(out_object, out) || !fits(out) || !writeable(out_object) || (s.result && *s.result != out.dtype))
+      return not_canonical();
+    dtype = out.dtype;
+    in_place = !may_overlap(out, x) && !(adds && may_overlap(out, residual)) && !may_overlap_itself(out);
+  }
+  if (in_place) {
+    if (!compute(s, weights, x, out, adds ? &residual : nullptr, axis, steps, threads)) return nullptr;
+    Py_INCREF(out_object);
+    return out_object;
+  }
+  py::object result = py::reinterpret_steal<py::object>(new_array(rank, shape, dtype));
+  Array y;
+  if (!result || !view(result.ptr(), y)) return nullptr;
+  if (!compute(s, weights, x, y, adds ? &residual : nullptr, axis, steps, threads)) return nullptr;
+  if (out_object == Py_None) return result.release().ptr();
+  if (py::detail::npy_api::get().PyArray_CopyInto_(out_object, result.ptr()) != 0) return nullptr;
+  Py_INCREF(out_object);
+  return out_object;
+}
+
+// Runs a body that may throw, for the entries that CPython calls directly.
+template <class Body>
+PyObject* guarded(Body body) noexcept {
+  try {
+    return body();
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+// ---------------------------------------------------------------------------------------------- the layer
+
+struct LayerState {
+  Settings settings;
+  py::object spec;  // keeps the arrays that `weights` reads
+  std::unique_ptr<Weights> weights;
+};
+
+struct LayerObject {
+  PyObject_HEAD
+  vectorcallfunc vectorcall;
+  LayerState* state;
+};
+
+std::unique_ptr<LayerState> make_state(py::tuple spec) {
+  auto state = std::make_unique<LayerState>();
+  Settings& s = state->settings;
+  Array weight, bias;
+  if (!view(py::object(spec[0]).ptr(), weight) || weight.rank != 2) throw py::type_error("weight must be (K, C/groups) floats");
+  const bool biased = !spec[1].is_none();
+  if (biased && !view(py::object(spec[1]).ptr(), bias)) throw py::type_error("bias must be (K,) floats");
+  s.channel_axis = spec[2].cast<int>();
+  s.keep_axis = spec[3].cast<bool>();
+  if (py::isinstance<py::tuple>(spec[4])) {
+    const auto strides = spec[4].cast<py::tuple>();
+    s.stride_count = static_cast<int>(std::min<size_t>(strides.size(), max_rank));
+    for (int i = 0; i < s.stride_count; ++i) s.strides[i] = strides[static_cast<size_t>(i)].cast<size_t>();
+  } else {
+    s.strides[0] = spec[4].cast<size_t>();
+  }
+  const auto groups = spec[5].cast<size_t>();
+  const auto activation = spec[6].cast<py::tuple>();
+  s.epilogue = epilogue_of(activation[0].cast<std::string>(), activation[1].cast<double>(), activation[2].cast<double>());
+  if (!spec[7].is_none()) s.result = dtype_of(py::object(spec[7]).ptr());
+  s.out_channels = static_cast<size_t>(weight.shape[0]);
+  state->weights = std::make_unique<Weights>(weight.data, weight.dtype, biased ? bias.data : nullptr, bias.dtype, groups,
+                                             s.out_channels / groups, static_cast<size_t>(weight.shape[1]));
+  state->spec = std::move(spec);
+  return state;
+}
+
+void layer_dealloc(PyObject* self) {
+  PyTypeObject* type = Py_TYPE(self);
+  delete reinterpret_cast<LayerObject*>(self)->state;
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+// Fills `values` from positional and keyword arguments; false with a TypeError set.
+bool parse(const char* const* names, PyObject** values, Py_ssize_t count, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
+  const Py_ssize_t positional = PyVectorcall_NARGS(nargsf);
+  if (positional > count) {
+    PyErr_Format(PyExc_TypeError, "a layer takes at most %zd arguments, got %zd: layer(x, residual=None, out=None, threads=None)",
+                 count, positional);
+    return false;
+  }
+  for (Py_ssize_t i = 0; i < positional; ++i) values[i] = args[i];
+  const Py_ssize_t keywords = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
+  for (Py_ssize_t k = 0; k < keywords; ++k) {
+    PyObject* name = PyTuple_GET_ITEM(kwnames, k);
+    Py_ssize_t i = 0;
+    while (i < count && PyUnicode_CompareWithASCIIString(name, names[i]) != 0) ++i;
+    if (i == count || i < positional) {
+      PyErr_Format(PyExc_TypeError, i == count ? "a layer has no argument %R: layer(x, residual=None, out=None, threads=None)"
+                                               : "a layer got two values for argument %R", name);
+      return false;
+    }
+    values[i] = args[positional + k];
+  }
+  return true;
+}
+
+PyObject* layer_call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
+  return guarded([&]() -> PyObject* {
+    static const char* const names[] = {"x", "residual", "out", "threads"};
+    PyObject* values[] = {nullptr, Py_None, Py_None, Py_None};
+    if (!parse(names, values, 4, args, nargsf, kwnames)) return nullptr;
+    if (!values[0]) {
+      PyErr_SetString(PyExc_TypeError, "a layer needs an array: layer(x, residual=None, out=None, threads=None)");
+      return nullptr;
+    }
+    const LayerState& state = *reinterpret_cast<LayerObject*>(self)->state;
+    PyObject* result = call(state.settings, *state.weights, values[0], values[1], values[2], values[3]);
+    if (result != Py_NotImplemented) return result;
+    Py_DECREF(result);
+    const py::object canonical = py::module_::import("conv1x1._check").attr("call");
+    const py::tuple made = canonical(state.spec, py::handle(values[0]), py::handle(values[1]), py::handle(values[2]),
+                                     py::handle(values[3]));
+    result = call(state.settings, *state.weights, py::object(made[0]).ptr(), py::object(made[1]).ptr(),
+                  py::object(made[2]).ptr(), py::object(made[3]).ptr());
+    if (result != Py_NotImplemented) return result;
+    Py_DECREF(result);
+    throw std::logic_error("_check.call let an argument pass that the core does not take; please report this");
+  });
+}
+
+PyObject* layer_spec(PyObject* self, void*) {
+  return reinterpret_cast<LayerObject*>(self)->state->spec.inc_ref().ptr();
+}
+
+const char* orientation_name(const Plan& plan) {
+  return plan.few_filters ? "few_filters" : plan.orientation == Orientation::pixels_as_rows ? "pixels_as_rows" : "pixels_as_lanes";
+}
+
+// layer._plan(x, out, threads): how a call with these (canonical) arrays would run.
+PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
+  return guarded([&]() -> PyObject* {
+    const LayerState& state = *reinterpret_cast<LayerObject*>(self)->state;
+    const Settings& s = state.settings;
+    Array x, y;
+    size_t steps[max_rank];
+    if (count != 3 || !view(args[0], x) || !view(args[1], y)) throw py::type_error("expected two arrays and a number of threads");
+    const int axis = s.channel_axis < 0 ? s.channel_axis + x.rank : s.channel_axis;
+    if (axis < 0 || axis >= x.rank || !steps_for(s, x, axis, steps)) throw py::value_error("x does not fit the layer");
+    const int threads = args[2] == Py_None ? get_num_threads() : py::handle(args[2]).cast<int>();
+    const Problem problem = make_problem(x, y, nullptr, axis, s.keep_axis, steps, state.weights->groups, s.out_channels);
+    const Plan plan = make_plan(problem, machine(), threads);
+    const Isa isa = plan.table->isa;
+    py::dict d;
+    d["kernel"] = plan.few_filters ? std::string(plan.table->few_filters_name[static_cast<size_t>(problem.arithmetic)])
+                                   : kernel_name(*plan.family, isa, plan.vectors);
+    d["isa"] = isa_name(isa);
+    d["orientation"] = orientation_name(plan);
+    d["order"] = plan.order == Order::chain ? "chain" : "lanes";
+    d["rows"] = static_cast<int>(plan.family->max_rows[plan.vectors - 1]);
+    d["lanes"] = plan.vectors * plan.family->width;
+    d["tile_pixels"] = plan.tile_pixels;
+    d["tiles"] = plan.tiles;
+    d["chunk_filters"] = plan.chunk_filters;
+    d["channel_block"] = plan.channel_block;
+    d["threads"] = plan.threads;
+    d["stages_x"] = plan.stage_x;
+    d["scratches_y"] = plan.scratch_y;
+    d["scratch_bytes"] = plan.scratch_bytes;
+    return d.release().ptr();
+  });
+}
+
+PyObject* layer_new(PyTypeObject* type, PyObject* args, PyObject*) {
+  return guarded([&]() -> PyObject* {
+    PyObject* spec = nullptr;
+    if (!PyArg_ParseTuple(args, "O!:Layer", &PyTuple_Type, &spec)) return nullptr;
+    std::unique_ptr<LayerState> state = make_state(py::reinterpret_borrow<py::tuple>(spec));
+    PyObject* self = type->tp_alloc(type, 0);
+    if (!self) return nullptr;
+    reinterpret_cast<LayerObject*>(self)->vectorcall = layer_call;
+    reinterpret_cast<LayerObject*>(self)->state = state.release();
+    return self;
+  });
+}
+
+PyGetSetDef layer_getset[] = {{"_spec", layer_spec, nullptr, nullptr, nullptr}, {nullptr, nullptr, nullptr, nullptr, nullptr}};
+
+PyMethodDef layer_methods[] = {
+    {"_plan", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(layer_plan)), METH_FASTCALL, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
+
+PyMemberDef layer_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(LayerObject, vectorcall), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
+
+PyType_Slot layer_slots[] = {{Py_tp_new, reinterpret_cast<void*>(layer_new)},
+                             {Py_tp_dealloc, reinterpret_cast<void*>(layer_dealloc)},
+                             {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
+                             {Py_tp_getset, layer_getset},
+                             {Py_tp_methods, layer_methods},
+                             {Py_tp_members, layer_members},
+                             {Py_tp_doc, const_cast<char*>("The core of conv1x1.Conv1x1, made from a canonical spec.")},
+                             {0, nullptr}};
+
+PyType_Spec layer_type = {"conv1x1._conv1x1.Layer", sizeof(LayerObject), 0,
+                          Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_VECTORCALL, layer_slots};
+
+// ------------------------------------------------------------------------------------------ the one-shot
+
+// conv1x1(x, w, bias, channel_axis, stride, groups, activation, residual, dtype, out, threads): the plain case,
+// two arrays of one type with w of shape (K, C); NotImplemented for every other.
+PyObject* one_shot(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  return guarded([&]() -> PyObject* {
+    Array x, w, bias;
+    if (count != 11 || !view(args[0], x) || !view(args[1], w) || w.rank != 2 || w.dtype != x.dtype) return not_canonical();
+    const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(w.dtype));
+    if (w.strides[1] != size || w.strides[0] != w.shape[1] * size) return not_canonical();
+    const bool biased = args[2] != Py_None;
+    if (biased && (!view(args[2], bias) || bias.rank != 1 || bias.shape[0] != w.shape[0] || bias.strides[0] != static_cast<ptrdiff_t>(size_of(bias.dtype))))
+      return not_canonical();
+    const auto is_one = [](PyObject* o) { return PyLong_CheckExact(o) && PyLong_AsLong(o) == 1; };
+    if (!PyLong_CheckExact(args[3]) || !is_one(args[4]) || !is_one(args[5]) || args[6] != Py_None || args[8] != Py_None)
+      return not_canonical();
+    Settings s;
+    const long axis = PyLong_AsLong(args[3]);
+    PyErr_Clear();
+    s.channel_axis = static_cast<int>(std::clamp<long>(axis, -1000, 1000));
+    s.out_channels = static_cast<size_t>(w.shape[0]);
+    const Weights weights(w.data, w.dtype, biased ? bias.data : nullptr, bias.dtype, 1, s.out_channels,
+                          static_cast<size_t>(w.shape[1]));
+    return call(s, weights, args[0], args[7], args[9], args[10]);
+  });
+}
+
+PyMethodDef functions[] = {
+    {"conv1x1", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(one_shot)), METH_FASTCALL, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
+
+// -------------------------------------------------------------------------------------------- the listing
+
+py::list list_kernels() {
+  py::list list;
+  for (size_t i = 0; i < isa_count; ++i) {
+    const Isa isa = static_cast<Isa>(i);
+    const KernelTable* table = kernels(isa, cpu());
+    if (!table) continue;
+    const auto add = [&](const std::string& name, DType dtype, const char* order, size_t rows, size_t lanes) {
+      py::dict d;
+      d["name"] = name;
+      d["isa"] = isa_name(isa);
+      d["dtype"] = dtype == DType::float64 ? "float64" : "float32";
+      d["order"] = order;
+      d["rows"] = rows;
+      d["lanes"] = lanes;
+      d["supported"] = cpu().supports[i];
+      list.append(d);
+    };
+    for (size_t f = 0; f < table->family_count; ++f) {
+      const MultiplyFamily& family = table->families[f];
+      for (size_t v = 1; v <= family.max_vectors; ++v)
+        add(kernel_name(family, isa, v), family.dtype, "chain", family.max_rows[v - 1], v * family.width);
+    }
+    for (DType dtype : {DType::float32, DType::float64})
+      add(table->few_filters_name[static_cast<size_t>(dtype)], dtype, "lanes", 1, 4);
+  }
+  return list;
+}
+
+// Plans use this instruction set (null: the best), and this kernel where the type and the order fit it.
+void restrict_to(const std::optional<std::string>& isa, const std::optional<std::string>& kernel) {
+  Restriction wanted{isa ? isa_from_name(*isa, cpu()) : best_isa(cpu(), std::getenv("CONV1X1_MAX_ISA"))};
+  bool found = !kernel;
+  for (size_t i = 0; i < isa_count && kernel; ++i) {
+    const KernelTable* table = cpu().supports[i] ? kernels(static_cast<Isa>(i), cpu()) : nullptr;
+    if (!table || (isa && table->isa != wanted.isa)) continue;
+    for (size_t f = 0; f < table->family_count; ++f)
+      for (size_t v = 1; v <= table->families[f].max_vectors; ++v)
+        if (*kernel == kernel_name(table->families[f], table->isa, v)) {
+          wanted = {table->isa, &table->families[f], v};
+          found = true;
+        }
+    for (const char* name : table->few_filters_name)
+      if (*kernel == name) {
+        wanted = {table->isa};
+        found = true;
+      }
+  }
+  if (!found) throw py::value_error("no kernel '" + *kernel + "' that this CPU can run; see _conv1x1.kernels()");
+  restriction() = wanted;
+  preparations().clear();
+}
+
+py::dict config() {
+  py::dict d;
+  py::list built, supported;
+  for (size_t i = 0; i < isa_count; ++i) {
+    if (kernels(static_cast<Isa>(i), cpu())) built.append(isa_name(static_cast<Isa>(i)));
+    if (cpu().supports[i]) supported.append(isa_name(static_cast<Isa>(i)));
+  }
+  d["compiler"] = CONV1X1_COMPILER;
+  d["cpu"] = cpu().name;
+  d["isas_built"] = built;
+  d["isas_supported"] = supported;
+  d["isa"] = isa_name(restriction().isa);
+  d["fused"] = machine().table->fused;
+  d["threads"] = get_num_threads();
+  return d;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_conv1x1, m) {
+  m.doc() = "The compiled core of conv1x1.";
+  py::object type = py::reinterpret_steal<py::object>(PyType_FromSpec(&layer_type));
+  if (!type || PyModule_AddFunctions(m.ptr(), functions) != 0) throw py::error_already_set();
+  m.attr("Layer") = type;
+  m.def("kernels", list_kernels);
+  m.def("restrict", restrict_to, py::arg("isa") = py::none(), py::arg("kernel") = py::none());
+  m.def("config", config);
+  m.def("get_num_threads", get_num_threads);
+  m.def("set_num_threads", set_num_threads, py::arg("n"));
+  restriction();
+  get_num_threads();
+}
+
+}  // namespace conv1x1

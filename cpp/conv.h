@@ -1,0 +1,33 @@
+// The front of the core: runs a list of layers over the pixels, tile by tile.
+#pragma once
+
+#include <cstddef>
+
+#include "kernel.h"
+#include "plan.h"
+#include "problem.h"
+#include "weights.h"
+
+namespace conv1x1 {
+
+// What happens to a sum after the bias: + residual (where the problem has one), then the activation.
+struct Epilogue {
+  Activation activation = Activation::none;
+  double a = 0, b = 0;  // clamp: lo, hi; leaky_relu: the slope
+};
+
+// One layer of a list. The first layer's x and the last one's y are the call's arrays; what lies between is handed
+// on within a tile, and never becomes an array. One convolution is a list of one.
+struct Layer {
+  Data data;
+  const Problem* problem;
+  const Plan* plan;
+  const PackedWeights* weights;
+  Epilogue epilogue;
+};
+
+// Computes the layers; every element of the last y is written. False when `stop`, asked now and then on this
+// thread, said to leave: y is then incomplete. Throws std::bad_alloc before y is touched.
+bool convolve(const Layer* layers, size_t count, bool (*stop)(void*), void* stop_context);
+
+}  // namespace conv1x1

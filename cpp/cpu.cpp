@@ -1,0 +1,138 @@
+#include "cpu.h"
+
+#include <stdexcept>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#define CONV1X1_X86 1
+#endif
+
+namespace conv1x1 {
+
+extern const KernelTable conv1x1_portable[2];
+#ifdef CONV1X1_HAS_AVX2
+extern const KernelTable conv1x1_avx2;
+#endif
+#ifdef CONV1X1_HAS_AVX512
+extern const KernelTable conv1x1_avx512;
+#endif
+
+const KernelTable* kernels(Isa isa, const Cpu& cpu) {
+  switch (isa) {
+    case Isa::portable:
+      return &conv1x1_portable[cpu.fma];
+#ifdef CONV1X1_HAS_AVX2
+    case Isa::avx2:
+      return &conv1x1_avx2;
+#endif
+#ifdef CONV1X1_HAS_AVX512
+    case Isa::avx512:
+      return &conv1x1_avx512;
+#endif
+    default:
+      return nullptr;
+  }
+}
+
+namespace {
+
+#ifdef CONV1X1_X86
+
+struct Registers {
+  unsigned a, b, c, d;
+};
+
+Registers cpuid(unsigned leaf, unsigned subleaf = 0) {
+  Registers r{};
+  if (__get_cpuid_max(leaf & 0x80000000u, nullptr) >= leaf) __cpuid_count(leaf, subleaf, r.a, r.b, r.c, r.d);
+  return r;
+}
+
+unsigned long long xgetbv() {
+  unsigned low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (static_cast<unsigned long long>(high) << 32) | low;
+}
+
+bool bit(unsigned word, int position) { return (word >> position) & 1; }
+
+Cpu detect() {
+  Cpu found;
+  const Registers one = cpuid(1), seven = cpuid(7), vendor = cpuid(0);
+  const bool os_saves = bit(one.c, 27);
+  const unsigned long long saved = os_saves ? xgetbv() : 0;
+  const bool ymm = (saved & 0x06) == 0x06, zmm = (saved & 0xe6) == 0xe6;
+  found.fma = ymm && bit(one.c, 12) && bit(one.c, 28);
+  const bool avx2 = found.fma && bit(seven.b, 5);
+  const bool avx512 = avx2 && zmm && bit(seven.b, 16) && bit(seven.b, 17) && bit(seven.b, 30) && bit(seven.b, 31);
+  found.supports[static_cast<size_t>(Isa::portable)] = true;
+  found.supports[static_cast<size_t>(Isa::avx2)] = avx2 && kernels(Isa::avx2, found);
+  found.supports[static_cast<size_t>(Isa::avx512)] = avx512 && kernels(Isa::avx512, found);
+
+  const bool amd = vendor.b == 0x68747541u;  // "Auth"
+  const unsigned family = ((one.a >> 8) & 0xf) + ((one.a >> 20) & 0xff);
+  found.halves_pair_up = amd && family == 0x19;
+  const unsigned l2_kib = cpuid(0x80000006u).c >> 16;
+  if (l2_kib) found.l2_bytes = size_t{l2_kib} << 10;
+  for (unsigned leaf = 0x80000002u; leaf <= 0x80000004u; ++leaf) {
+    const Registers r = cpuid(leaf);
+    for (unsigned word : {r.a, r.b, r.c, r.d})
+      for (int i = 0; i < 4; ++i) found.name += static_cast<char>(word >> (8 * i));
+  }
+  found.name = found.name.c_str();
+  found.name.erase(0, found.name.find_first_not_of(' '));
+  return found;
+}
+
+#else
+
+Cpu detect() {
+  Cpu found;
+  found.supports[static_cast<size_t>(Isa::portable)] = true;
+#ifdef __FP_FAST_FMAF
+  found.fma = true;
+#endif
+  found.name = "unknown";
+  return found;
+}
+
+#endif
+
+std::string supported_names(const Cpu& cpu) {
+  std::string names;
+  for (size_t i = 0; i < isa_count; ++i)
+    if (cpu.supports[i]) names += (names.empty() ? "" : ", ") + std::string(isa_name(static_cast<Isa>(i)));
+  return names;
+}
+
+}  // namespace
+
+const Cpu& cpu() {
+  static const Cpu found = detect();
+  return found;
+}
+
+const char* isa_name(Isa isa) {
+  static constexpr const char* names[isa_count] = {"portable", "avx2", "avx512"};
+  return names[static_cast<size_t>(isa)];
+}
+
+Isa isa_from_name(const std::string& name, const Cpu& cpu) {
+  for (size_t i = 0; i < isa_count; ++i) {
+    const Isa isa = static_cast<Isa>(i);
+    if (name != isa_name(isa)) continue;
+    if (cpu.supports[i]) return isa;
+    throw std::invalid_argument("instruction set '" + name + "' is not supported " +
+                                (kernels(isa, cpu) ? "by this CPU" : "by this build") + "; valid here: " + supported_names(cpu));
+  }
+  throw std::invalid_argument("instruction set '" + name + "' is unknown; valid here: " + supported_names(cpu));
+}
+
+Isa best_isa(const Cpu& cpu, const char* limit) {
+  if (limit) return isa_from_name(limit, cpu);
+  size_t i = isa_count - 1;
+  while (!cpu.supports[i]) --i;
+  return static_cast<Isa>(i);
+}
+
+}  // namespace conv1x1

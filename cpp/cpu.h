@@ -1,0 +1,36 @@
+// What the processor can do, found once, and which instruction set to use.
+//
+// A feature counts only when the operating system saves its registers (XGETBV). Nothing here runs before
+// main: the first caller detects.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "kernel.h"
+
+namespace conv1x1 {
+
+struct Cpu {
+  bool fma = false;               // the baseline kernels can fuse
+  bool supports[isa_count] = {};  // CPU, operating system and build all have it
+  bool halves_pair_up = false;    // a 64-byte operation costs two 32-byte ones (Zen 4)
+  size_t l2_bytes = 1 << 20;
+  std::string name;
+};
+
+const Cpu& cpu();
+
+const char* isa_name(Isa);
+
+// The kernels of an instruction set in this build, or null; portable ones round once where the CPU can.
+const KernelTable* kernels(Isa, const Cpu&);
+
+// The instruction set named; throws std::invalid_argument, listing the valid names, unless `cpu` supports it.
+Isa isa_from_name(const std::string& name, const Cpu& cpu);
+
+// The widest instruction set that `cpu` supports, lowered by CONV1X1_MAX_ISA (`limit`, null when unset).
+Isa best_isa(const Cpu& cpu, const char* limit);
+
+}  // namespace conv1x1

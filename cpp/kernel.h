@@ -1,0 +1,118 @@
+// What the instruction-set files offer and the rest of the core calls: plain argument blocks, function
+// pointers, and one table of them per instruction set. All strides are in bytes and may have any sign.
+//
+// Kernels are noexcept, trust their arguments, allocate nothing and read or write no byte outside the
+// elements they are given. This header is compiled with every instruction set, so it holds no functions.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace conv1x1 {
+
+enum class DType : unsigned char { float32, float64 };
+constexpr size_t dtype_count = 2;
+
+enum class Isa : unsigned char { portable, avx2, avx512 };
+constexpr size_t isa_count = 3;
+
+// The order in which the channels of one output are summed; see plan.h.
+enum class Order : unsigned char { chain, lanes };
+
+// `clamp` stands for relu, relu6 and clip.
+enum class Activation : unsigned char { none, clamp, leaky_relu, hardswish, hardsigmoid, sigmoid, silu, tanh, gelu };
+
+// Number of partial sums in lane order (part of the definition of a result).
+constexpr size_t partials = 16;
+
+// A block of rows × lanes outputs: out(i, j) = sum over c of rows(i, c) * lanes(c, j), by fma with c
+// ascending, one accumulator an output; then + bias, + residual, clamp where they are given.
+// Rows are broadcast, lanes are vectors. Either side may be the pixels, the other the filters.
+struct Multiply {
+  const char* rows;           // rows(i, c) = rows + i * row_stride + c * row_channel
+  ptrdiff_t row_stride;
+  ptrdiff_t row_channel;
+  const char* lanes;          // lanes(c, vector v) = lanes + v * lane_vector + c * lane_channel, contiguous within
+  ptrdiff_t lane_vector;
+  ptrdiff_t lane_channel;
+  size_t channels;
+  char* out;                  // out(i, j) = out + i * out_row + j * sizeof(T)
+  ptrdiff_t out_row;
+  const char* bias;           // null for none; one number a row, or one a lane (readable to whole vectors)
+  bool bias_per_row;
+  const char* residual;       // null for none; laid out as out is, with its own row stride
+  ptrdiff_t residual_row;
+  bool resume;                // start from what `out` holds instead of from zero
+  bool clamp;
+  double lo, hi;
+  size_t last_lanes;          // lanes in use in the last vector, 1 … width
+  size_t blocks;              // repeat for this many blocks of rows, one after the other
+};
+
+using MultiplyFn = void (*)(const Multiply&) noexcept;
+
+// The family of multiply kernels with one vector type: fn(vectors, rows) for each height that fits the registers.
+struct MultiplyFamily {
+  const char* name;           // "avx512_f32x16"
+  DType dtype;
+  size_t width;               // elements in a vector
+  size_t max_vectors;
+  const unsigned char* max_rows;          // [vectors - 1]
+  const MultiplyFn* const* fn;            // [vectors - 1][rows - 1]
+};
+
+// Few filters over contiguous channels, in lane order: out[p, k] = tree(16 partial sums) + bias[k].
+struct FewFilters {
+  const char* x;              // pixel p at x + p * pixel_stride, channels contiguous
+  ptrdiff_t pixel_stride;
+  size_t pixels;
+  const char* weights;        // filter k at weights + k * filter_stride, channels contiguous
+  ptrdiff_t filter_stride;
+  size_t channels;
+  size_t filters;             // 1 … 4
+  const char* bias;           // null for none
+  char* out;                  // out + p * out_pixel + k * sizeof(T)
+  ptrdiff_t out_pixel;
+};
+
+using FewFiltersFn = void (*)(const FewFilters&) noexcept;
+
+// Lane order with pixels as lanes: adds up the 16 partial rows, out[k, n] = tree(partial[i, k, n]) + bias[k].
+struct CombinePartials {
+  char* partial;              // [16][filters][pitch], clobbered
+  size_t pitch;               // elements between rows
+  size_t filters;
+  size_t lanes;
+  const char* bias;           // null for none
+  char* out;                  // out + k * out_row + n * sizeof(T)
+  ptrdiff_t out_row;
+};
+
+using CombinePartialsFn = void (*)(const CombinePartials&) noexcept;
+
+// A strided 2-D move with conversion: dst(i, j) = src(i, j), or dst(i, j) += src(i, j).
+struct Move {
+  const char* src;
+  ptrdiff_t src_i, src_j;
+  char* dst;
+  ptrdiff_t dst_i, dst_j;
+  size_t n_i, n_j;
+};
+
+using MoveFn = void (*)(const Move&) noexcept;
+using ActivateFn = void (*)(char* y, size_t n, Activation, double a, double b) noexcept;  // in place, contiguous
+
+struct KernelTable {
+  Isa isa;
+  bool fused;                 // multiplies and adds with one rounding
+  const MultiplyFamily* families;
+  size_t family_count;
+  FewFiltersFn few_filters[dtype_count];
+  const char* few_filters_name[dtype_count];
+  CombinePartialsFn combine_partials[dtype_count];
+  MoveFn copy[dtype_count][dtype_count];  // [source][destination]
+  MoveFn add[dtype_count][dtype_count];
+  ActivateFn activate[dtype_count];
+};
+
+}  // namespace conv1x1

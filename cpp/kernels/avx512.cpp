@@ -1,0 +1,109 @@
+// AVX-512 (F, BW, DQ, VL) kernels. Exports conv1x1_avx512 and nothing else.
+#include <immintrin.h>
+
+#include "activate.inl"
+#include "few_filters.inl"
+#include "move.inl"
+#include "multiply.inl"
+
+namespace conv1x1 {
+namespace {
+
+struct F32x16 {
+  using Scalar = float;
+  using Reg = __m512;
+  using Mask = __mmask16;
+  static constexpr size_t width = 16;
+  static constexpr int registers = 32;
+  static constexpr bool all_lanes = true;
+  static Mask mask(size_t n) { return static_cast<Mask>((1u << n) - 1); }
+  static Reg zero() { return _mm512_setzero_ps(); }
+  static Reg broadcast(const char* p) { return _mm512_set1_ps(*reinterpret_cast<const float*>(p)); }
+  static Reg load(const char* p) { return _mm512_loadu_ps(p); }
+  static Reg load(const char* p, Mask m) { return _mm512_maskz_loadu_ps(m, p); }
+  static void store(char* p, Reg r) { _mm512_storeu_ps(p, r); }
+  static void store(char* p, Reg r, Mask m) { _mm512_mask_storeu_ps(p, m, r); }
+  static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
+  static Reg fma(Reg a, Reg b, Reg c, Mask m) { return _mm512_mask3_fmadd_ps(a, b, c, m); }
+  static Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
+  static Reg max(Reg lo, Reg r) { return _mm512_max_ps(lo, r); }
+  static Reg min(Reg hi, Reg r) { return _mm512_min_ps(hi, r); }
+  static float tree(Reg r) {
+    const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(r), _mm512_extractf32x8_ps(r, 1));
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+  }
+};
+
+struct F64x8 {
+  using Scalar = double;
+  using Reg = __m512d;
+  using Mask = __mmask8;
+  static constexpr size_t width = 8;
+  static constexpr int registers = 32;
+  static constexpr bool all_lanes = true;
+  static Mask mask(size_t n) { return static_cast<Mask>((1u << n) - 1); }
+  static Reg zero() { return _mm512_setzero_pd(); }
+  static Reg broadcast(const char* p) { return _mm512_set1_pd(*reinterpret_cast<const double*>(p)); }
+  static Reg load(const char* p) { return _mm512_loadu_pd(p); }
+  static Reg load(const char* p, Mask m) { return _mm512_maskz_loadu_pd(m, p); }
+  static void store(char* p, Reg r) { _mm512_storeu_pd(p, r); }
+  static void store(char* p, Reg r, Mask m) { _mm512_mask_storeu_pd(p, m, r); }
+  static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_pd(a, b, c); }
+  static Reg fma(Reg a, Reg b, Reg c, Mask m) { return _mm512_mask3_fmadd_pd(a, b, c, m); }
+  static Reg add(Reg a, Reg b) { return _mm512_add_pd(a, b); }
+  static Reg max(Reg lo, Reg r) { return _mm512_max_pd(lo, r); }
+  static Reg min(Reg hi, Reg r) { return _mm512_min_pd(hi, r); }
+  static double tree(Reg r) {
+    const __m256d h = _mm256_add_pd(_mm512_castpd512_pd256(r), _mm512_extractf64x4_pd(r, 1));
+    const __m128d s = _mm_add_pd(_mm256_castpd256_pd128(h), _mm256_extractf128_pd(h, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
+  }
+};
+
+// Half-width vectors: where 17 … 24 filters (or pixels) would leave a third of a full one idle, and two
+// halves cost what one full vector does.
+struct F32x8 {
+  using Scalar = float;
+  using Reg = __m256;
+  using Mask = __mmask8;
+  static constexpr size_t width = 8;
+  static constexpr bool all_lanes = true;
+  static Mask mask(size_t n) { return static_cast<Mask>((1u << n) - 1); }
+  static Reg zero() { return _mm256_setzero_ps(); }
+  static Reg broadcast(const char* p) { return _mm256_set1_ps(*reinterpret_cast<const float*>(p)); }
+  static Reg load(const char* p) { return _mm256_loadu_ps(reinterpret_cast<const float*>(p)); }
+  static Reg load(const char* p, Mask m) { return _mm256_maskz_loadu_ps(m, p); }
+  static void store(char* p, Reg r) { _mm256_storeu_ps(reinterpret_cast<float*>(p), r); }
+  static void store(char* p, Reg r, Mask m) { _mm256_mask_storeu_ps(p, m, r); }
+  static Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
+  static Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
+  static Reg max(Reg lo, Reg r) { return _mm256_max_ps(lo, r); }
+  static Reg min(Reg hi, Reg r) { return _mm256_min_ps(hi, r); }
+};
+
+// Thirty-two registers hold rows × vectors accumulators, the vectors and one broadcast.
+constexpr MultiplyFamily families[] = {
+    family<F32x16, 16, 14, 9, 6, 5, 4, 3, 2>("avx512_f32x16", DType::float32),
+    family<F32x8, 16, 14, 9, 6, 5, 4, 3, 2>("avx512_f32x8", DType::float32),
+    family<F64x8, 16, 14, 9, 6, 5, 4, 3, 2>("avx512_f64x8", DType::float64),
+};
+
+}  // namespace
+
+extern const KernelTable conv1x1_avx512;
+const KernelTable conv1x1_avx512 = {
+    Isa::avx512,
+    true,
+    families,
+    sizeof(families) / sizeof(families[0]),
+    {few_filters<F32x16>, few_filters<F64x8>},
+    {"avx512_f32_few_filters", "avx512_f64_few_filters"},
+    {combine_partials<float>, combine_partials<double>},
+    {{copy<float, float>, copy<float, double>}, {copy<double, float>, copy<double, double>}},
+    {{add<float, float>, add<float, double>}, {add<double, float>, add<double, double>}},
+    {activate_bytes<float>, activate_bytes<double>},
+};
+
+}  // namespace conv1x1

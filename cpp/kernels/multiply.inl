@@ -1,0 +1,159 @@
+// The multiply kernel: rows × vectors accumulators in registers, written once for every vector type.
+//
+// V offers: Scalar, Reg, Mask, width, all_lanes (bool: a masked load costs what a plain one does), zero(),
+// broadcast(p), load(p), load(p, mask), store(p, r), store(p, r, mask), mask(n), fma(a, b, c), add(a, b),
+// max(lo, r), min(hi, r) where the second argument wins against NaN.
+//
+// Every loop over the accumulators is unrolled, set-up and store included: one that is not keeps the
+// whole array in memory.
+#pragma once
+
+#include "../kernel.h"
+
+namespace conv1x1 {
+namespace {
+
+template <class V, int N, bool Masked>
+inline __attribute__((always_inline)) void load_lanes(typename V::Reg (&lane)[N], const char* p, ptrdiff_t vector, typename V::Mask mask) {
+#pragma GCC unroll 32
+  for (int j = 0; j < N; ++j)
+    lane[j] = Masked && j == N - 1 ? V::load(p + j * vector, mask) : V::load(p + j * vector);
+}
+
+template <class V, int R, int N, bool Masked>
+inline __attribute__((always_inline)) void sum_channels(typename V::Reg (&acc)[R][N], const Multiply& a, const char* rows, typename V::Mask mask) {
+  // One pointer for four rows: base + {0, 1, 2} * stride are addressing modes, 3 * stride is a register.
+  constexpr int groups = (R + 3) / 4;
+  const ptrdiff_t offset[4] = {0, a.row_stride, 2 * a.row_stride, 3 * a.row_stride};
+  const char* row[groups];
+#pragma GCC unroll 32
+  for (int g = 0; g < groups; ++g) row[g] = rows + 4 * g * a.row_stride;
+  const char* lanes = a.lanes;
+  const ptrdiff_t row_channel = a.row_channel, lane_channel = a.lane_channel, lane_vector = a.lane_vector;
+  for (size_t c = a.channels; c != 0; --c) {
+    typename V::Reg lane[N];
+    load_lanes<V, N, Masked>(lane, lanes, lane_vector, mask);
+#pragma GCC unroll 32
+    for (int i = 0; i < R; ++i) {
+      const typename V::Reg r = V::broadcast(row[i / 4] + offset[i % 4]);
+#pragma GCC unroll 32
+      for (int j = 0; j < N; ++j) acc[i][j] = V::fma(r, lane[j], acc[i][j]);
+    }
+    lanes += lane_channel;
+#pragma GCC unroll 32
+    for (int g = 0; g < groups; ++g) row[g] += row_channel;
+  }
+}
+
+template <class V, int R, int N>
+void multiply(const Multiply& a) noexcept {
+  using Reg = typename V::Reg;
+  using T = typename V::Scalar;
+  constexpr ptrdiff_t vector_bytes = V::width * sizeof(T);
+  const bool tail = a.last_lanes != V::width;
+  const typename V::Mask mask = V::mask(a.last_lanes);
+  const char* rows = a.rows;
+  const char* bias = a.bias;
+  const char* residual = a.residual;
+  char* out = a.out;
+  for (size_t block = 0; block < a.blocks; ++block) {
+    Reg acc[R][N];
+    if (a.resume) {
+#pragma GCC unroll 32
+      for (int i = 0; i < R; ++i) load_lanes<V, N, true>(acc[i], out + i * a.out_row, vector_bytes, mask);
+    } else {
+#pragma GCC unroll 32
+      for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 32
+        for (int j = 0; j < N; ++j) acc[i][j] = V::zero();
+      }
+    }
+    if (V::all_lanes || tail)
+      sum_channels<V, R, N, true>(acc, a, rows, mask);
+    else
+      sum_channels<V, R, N, false>(acc, a, rows, mask);
+    if (bias && a.bias_per_row) {
+#pragma GCC unroll 32
+      for (int i = 0; i < R; ++i) {
+        const Reg b = V::broadcast(bias + i * sizeof(T));
+#pragma GCC unroll 32
+        for (int j = 0; j < N; ++j) acc[i][j] = V::add(acc[i][j], b);
+      }
+      bias += R * sizeof(T);
+    } else if (bias) {
+#pragma GCC unroll 32
+      for (int j = 0; j < N; ++j) {
+        const Reg b = V::load(bias + j * vector_bytes);
+#pragma GCC unroll 32
+        for (int i = 0; i < R; ++i) acc[i][j] = V::add(acc[i][j], b);
+      }
+    }
+    if (residual) {
+#pragma GCC unroll 32
+      for (int i = 0; i < R; ++i) {
+        Reg r[N];
+        load_lanes<V, N, true>(r, residual + i * a.residual_row, vector_bytes, mask);
+#pragma GCC unroll 32
+        for (int j = 0; j < N; ++j) acc[i][j] = V::add(acc[i][j], r[j]);
+      }
+      residual += R * a.residual_row;
+    }
+    if (a.clamp) {
+      const T limits[2] = {static_cast<T>(a.lo), static_cast<T>(a.hi)};
+      const Reg lo = V::broadcast(reinterpret_cast<const char*>(limits));
+      const Reg hi = V::broadcast(reinterpret_cast<const char*>(limits + 1));
+#pragma GCC unroll 32
+      for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 32
+        for (int j = 0; j < N; ++j) acc[i][j] = V::min(hi, V::max(lo, acc[i][j]));
+      }
+    }
+#pragma GCC unroll 32
+    for (int i = 0; i < R; ++i) {
+      char* p = out + i * a.out_row;
+#pragma GCC unroll 32
+      for (int j = 0; j < N - 1; ++j) V::store(p + j * vector_bytes, acc[i][j]);
+      if (tail)
+        V::store(p + (N - 1) * vector_bytes, acc[i][N - 1], mask);
+      else
+        V::store(p + (N - 1) * vector_bytes, acc[i][N - 1]);
+    }
+    rows += R * a.row_stride;
+    out += R * a.out_row;
+  }
+}
+
+// 1, 2, … n as template arguments, without a std header.
+template <int... I>
+struct Indices {};
+template <int N, int... I>
+struct MakeIndices : MakeIndices<N - 1, N, I...> {};
+template <int... I>
+struct MakeIndices<0, I...> {
+  using type = Indices<I...>;
+};
+
+template <class V, int N, class = void>
+struct RowKernels;
+template <class V, int N, int... R>
+struct RowKernels<V, N, Indices<R...>> {
+  static constexpr MultiplyFn fn[] = {multiply<V, R, N>...};
+};
+
+template <class V, class Vectors, int... MaxRows>
+struct FamilyKernels;
+template <class V, int... N, int... MaxRows>
+struct FamilyKernels<V, Indices<N...>, MaxRows...> {
+  static constexpr unsigned char max_rows[] = {MaxRows...};
+  static constexpr const MultiplyFn* fn[] = {RowKernels<V, N, typename MakeIndices<MaxRows>::type>::fn...};
+};
+
+// The family of vector type V whose kernels with 1, 2, … vectors have up to MaxRows rows each.
+template <class V, int... MaxRows>
+constexpr MultiplyFamily family(const char* name, DType dtype) {
+  using Kernels = FamilyKernels<V, typename MakeIndices<sizeof...(MaxRows)>::type, MaxRows...>;
+  return {name, dtype, V::width, sizeof...(MaxRows), Kernels::max_rows, Kernels::fn};
+}
+
+}  // namespace
+}  // namespace conv1x1

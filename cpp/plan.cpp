@@ -1,0 +1,249 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace conv1x1 {
+
+Order summation_order(size_t in_channels, size_t out_channels) {
+  return out_channels <= 4 && in_channels >= 32 ? Order::lanes : Order::chain;
+}
+
+namespace {
+
+size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
+size_t round_up(size_t n, size_t multiple) { return ceil_div(n, multiple) * multiple; }
+
+// Below this many microseconds of one thread's work, waking another one costs more than it brings.
+constexpr double worth_a_thread = 60;
+
+// How many runs of pixels a walk over `axes` has, and how long each is.
+struct Shape {
+  size_t runs, length;
+};
+
+Shape runs_of(const PixelAxes& axes, size_t pixels) {
+  if (axes.empty()) return {pixels ? size_t{1} : 0, 1};
+  const size_t length = axes.back().n;
+  return {pixels / length, length};
+}
+
+ptrdiff_t inner_x(const PixelAxes& axes) { return axes.empty() ? 0 : axes.back().x; }
+ptrdiff_t inner_y(const PixelAxes& axes) { return axes.empty() ? 0 : axes.back().y; }
+
+// The costs below are cycles, counted from throughputs: vector fmas and loads, and four cycles of latency.
+class CostModel {
+ public:
+  CostModel(const Machine& machine, const MultiplyFamily& family)
+      : family_(family), wide_(family.width * size_of(family.dtype) > 32 && machine.halves_pair_up ? 1.0 : 0.5) {}
+
+  // `lanes` outputs wide, `rows` high, in columns of at most `vectors` vectors.
+  double multiply(size_t rows, size_t lanes, size_t channels, size_t vectors) const {
+    if (rows == 0 || lanes == 0) return 0;
+    const size_t needed = ceil_div(lanes, family_.width), columns = ceil_div(needed, vectors);
+    const size_t narrow = needed / columns, wider = needed % columns;
+    return times(columns - wider, column(rows, channels, narrow)) +
+           (wider ? times(wider, column(rows, channels, narrow + 1)) : 0);
+  }
+
+ private:
+  double column(size_t rows, size_t channels, size_t vectors) const {
+    const size_t highest = family_.max_rows[vectors - 1];
+    const size_t blocks = ceil_div(rows, highest), low = rows / blocks, higher = rows % blocks;
+    return call_cycles + times(blocks - higher, block(low, channels, vectors)) +
+           (higher ? call_cycles + times(higher, block(low + 1, channels, vectors)) : 0);
+  }
+
+  double block(size_t rows, size_t channels, size_t vectors) const {
+    const double outputs = static_cast<double>(rows * vectors);
+    const double fma = outputs * wide_, load = 0.5 * static_cast<double>(rows) + wide_ * static_cast<double>(vectors);
+    return std::max({fma, load, 4.0}) * static_cast<double>(channels) + block_cycles + outputs;
+  }
+
+  static double times(size_t n, double cycles) { return static_cast<double>(n) * cycles; }
+
+  static constexpr double call_cycles = 20, block_cycles = 15;
+  const MultiplyFamily& family_;
+  double wide_;
+};
+
+// Cycles for each element that goes through a tile, when one side or the other is not contiguous as the tile is.
+constexpr double straight_move = 0.4, turned_move = 1.2;
+
+struct Layout {
+  Orientation orientation;
+  bool stage_x, scratch_y;
+  double move_cycles;  // for each pixel
+  size_t runs, length; // of pixels, as the kernel meets them
+};
+
+Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* family) {
+  const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.arithmetic));
+  const bool rows = orientation == Orientation::pixels_as_rows;
+  Layout layout{orientation, p.x.dtype != p.arithmetic, p.y.dtype != p.arithmetic, 0, 1, p.pixels};
+  const bool x_contiguous = rows ? p.x.channel == size : inner_x(p.source) == size || p.pixels == 1;
+  const bool y_contiguous = rows ? p.y.channel == size || p.out_channels == 1 : inner_y(p.target) == size || p.pixels == 1;
+  if (!y_contiguous) layout.scratch_y = true;
+  if (rows && family) {
+    // Pixels may be broadcast from anywhere, but channels a page apart fight for the same cache sets.
+    if (std::abs(p.x.channel) >= 4096) layout.stage_x = true;
+  } else if (!x_contiguous) {
+    layout.stage_x = true;
+  }
+  // Pixels come in runs where they are not evenly spaced; runs much shorter than a block are gathered first.
+  const size_t shortest = rows ? 4 : 2 * (family ? family->width : 16);
+  const Shape in_place = runs_of(layout.scratch_y ? p.source : p.all, p.pixels);
+  if (!layout.stage_x && in_place.runs > 1 && in_place.length < shortest) layout.stage_x = true;
+  if (layout.stage_x && !layout.scratch_y) {
+    const Shape out = runs_of(p.target, p.pixels);
+    if (out.runs > 1 && out.length < shortest) layout.scratch_y = true;
+  }
+  if (!(layout.stage_x && layout.scratch_y)) {
+    const PixelAxes& walked = layout.stage_x ? p.target : layout.scratch_y ? p.source : p.all;
+    const Shape shape = runs_of(walked, p.pixels);
+    layout.runs = shape.runs;
+    layout.length = shape.length;
+  }
+  if (layout.stage_x)
+    layout.move_cycles += (x_contiguous ? straight_move : turned_move) * static_cast<double>(p.in_channels);
+  if (layout.scratch_y)
+    layout.move_cycles += (y_contiguous ? straight_move : turned_move) * static_cast<double>(p.out_channels);
+  return layout;
+}
+
+void adopt(Plan& plan, const Layout& layout) {
+  plan.orientation = layout.orientation;
+  plan.stage_x = layout.stage_x;
+  plan.scratch_y = layout.scratch_y;
+}
+
+void choose_chain(Plan& plan, const Problem& p, const Machine& machine) {
+  double best = std::numeric_limits<double>::infinity();
+  for (size_t f = 0; f < machine.table->family_count; ++f) {
+    const MultiplyFamily& family = machine.table->families[f];
+    if (family.dtype != p.arithmetic) continue;
+    const bool forced = machine.only && machine.only->dtype == p.arithmetic;
+    if (forced && machine.only != &family) continue;
+    const CostModel cost(machine, family);
+    for (Orientation orientation : {Orientation::pixels_as_rows, Orientation::pixels_as_lanes}) {
+      const Layout layout = lay_out(p, orientation, &family);
+      const bool rows = orientation == Orientation::pixels_as_rows;
+      for (size_t vectors = 1; vectors <= family.max_vectors; ++vectors) {
+        if (forced && machine.only_vectors != vectors) continue;
+        double cycles;
+        if (rows) {
+          cycles = cost.multiply(layout.length, p.out_channels, p.in_channels, vectors);
+        } else {
+          const size_t panels = p.out_channels / family.width, rest = p.out_channels % family.width;
+          cycles = static_cast<double>(panels) * cost.multiply(family.width, layout.length, p.in_channels, vectors) +
+                   (rest ? cost.multiply(rest, layout.length, p.in_channels, vectors) : 0);
+        }
+        cycles = cycles * static_cast<double>(layout.runs) + layout.move_cycles * static_cast<double>(p.pixels);
+        if (cycles < best) {
+          best = cycles;
+          adopt(plan, layout);
+          plan.family = &family;
+          plan.vectors = vectors;
+        }
+      }
+    }
+  }
+}
+
+void choose_lanes(Plan& plan, const Problem& p, const Machine& machine) {
+  for (size_t f = 0; f < machine.table->family_count && !plan.family; ++f)
+    if (machine.table->families[f].dtype == p.arithmetic) plan.family = &machine.table->families[f];
+  if (machine.only && machine.only->dtype == p.arithmetic) plan.family = machine.only;
+  const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.arithmetic));
+  const Layout lanes = lay_out(p, Orientation::pixels_as_lanes, plan.family);
+  if (p.x.channel == size || lanes.stage_x) {
+    plan.few_filters = true;
+    adopt(plan, lay_out(p, Orientation::pixels_as_rows, nullptr));
+  } else {
+    adopt(plan, lanes);
+    plan.vectors = 1;  // the tallest and widest block that fits: each partial sum takes a turn
+    while (plan.vectors < plan.family->max_vectors && plan.family->max_rows[plan.vectors] >= p.out_channels) ++plan.vectors;
+  }
+}
+
+void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_threads) {
+  const size_t size = size_of(p.arithmetic), budget = machine.l2_bytes / 4;
+  const bool rows = plan.orientation == Orientation::pixels_as_rows;
+  const size_t column = plan.family->width * plan.vectors;
+  const size_t granule = rows ? plan.family->max_rows[plan.vectors - 1] : column;
+
+  plan.channel_block = p.in_channels;
+  const size_t tallest = budget / (granule * size);
+  if (plan.order == Order::chain && p.in_channels > 2 * tallest) {
+    const size_t blocks = ceil_div(p.in_channels, tallest);
+    plan.channel_block = ceil_div(p.in_channels, blocks);
+  }
+  size_t tile = std::max(budget / (std::max<size_t>(plan.channel_block, 1) * size) / granule, size_t{1}) * granule;
+  if (plan.scratch_y) tile = std::min(tile, std::max(round_up(1024, granule), granule));
+  plan.chunk_filters = std::max<size_t>(p.out_channels, 1);
+  if (plan.scratch_y && plan.order == Order::chain)
+    plan.chunk_filters = std::max(budget / (std::clamp(p.pixels, size_t{1}, tile) * size) / column, size_t{1}) * column;
+
+  const double flop = 2.0 * static_cast<double>(p.pixels) * static_cast<double>(p.in_channels) *
+                      static_cast<double>(p.out_channels) * static_cast<double>(p.groups);
+  const double bytes = static_cast<double>(p.pixels * p.groups) *
+                       static_cast<double>(p.in_channels * size_of(p.x.dtype) + p.out_channels * size_of(p.y.dtype)) +
+                       static_cast<double>(p.groups * p.in_channels * p.out_channels * size);
+  plan.microseconds = flop / 80e3 + bytes / 40e3;
+  plan.threads = plan.microseconds < 2 * worth_a_thread ? 1 : max_threads;
+  if (plan.threads > 1) {
+    // Enough units that nobody waits long for the last one: smaller tiles first, then fewer filters at a time.
+    const size_t wanted = static_cast<size_t>(plan.threads) * 4;
+    const size_t smallest = rows ? 4 * granule : granule;
+    const auto units = [&] { return ceil_div(p.pixels, tile) * ceil_div(p.out_channels, plan.chunk_filters) * p.groups; };
+    if (units() < wanted) tile = std::max(smallest, round_up(ceil_div(p.pixels, wanted), granule));
+    if (units() < wanted && plan.order == Order::chain) {
+      const size_t parts = ceil_div(wanted, std::max<size_t>(units(), 1));
+      plan.chunk_filters = round_up(ceil_div(p.out_channels, parts), std::max(plan.family->width, rows ? column : 0));
+    }
+  }
+  const PixelAxes& walked = plan.stage_x ? p.target : plan.scratch_y ? p.source : p.all;
+  const size_t run = runs_of(walked, p.pixels).length;
+  if (walked.size() > 1 && run < tile) tile = tile / run * run;
+  tile = std::min(tile, std::max<size_t>(p.pixels, 1));
+  plan.tiles = ceil_div(p.pixels, tile);
+  plan.tile_pixels = tile;
+  plan.chunk_filters = std::min(plan.chunk_filters, std::max<size_t>(p.out_channels, 1));
+  plan.chunks = ceil_div(p.out_channels, plan.chunk_filters);
+}
+
+}  // namespace
+
+Plan make_plan(const Problem& p, const Machine& machine, int max_threads) {
+  Plan plan;
+  plan.table = machine.table;
+  plan.order = summation_order(p.in_channels, p.out_channels);
+  if (plan.order == Order::chain)
+    choose_chain(plan, p, machine);
+  else
+    choose_lanes(plan, p, machine);
+  choose_tiles(plan, p, machine, max_threads);
+
+  const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.arithmetic));
+  const bool rows = plan.orientation == Orientation::pixels_as_rows;
+  const bool residual_contiguous = rows ? p.residual.channel == size
+                                        : !p.target.empty() && p.target.back().residual == size;
+  plan.fuse_residual = p.adds_residual && p.residual.dtype == p.arithmetic && residual_contiguous && !plan.scratch_y &&
+                       plan.order == Order::chain;
+
+  // Rows of a tile keep clear of each other's cache sets: never a multiple of 4096 bytes apart.
+  const size_t line = 64 / static_cast<size_t>(size);
+  const auto pitch = [&](size_t n) { return round_up(n, line) + (round_up(n, line) % (32 * line) ? 0 : line); };
+  plan.x_pitch = rows ? pitch(plan.channel_block) : pitch(plan.tile_pixels);
+  plan.y_pitch = rows ? (plan.few_filters ? p.out_channels : pitch(plan.chunk_filters)) : pitch(plan.tile_pixels);
+  size_t elements = 0;
+  if (plan.stage_x) elements += plan.x_pitch * (rows ? plan.tile_pixels : plan.channel_block);
+  if (plan.scratch_y) elements += round_up(plan.y_pitch * (rows ? plan.tile_pixels : plan.chunk_filters), line);
+  if (plan.order == Order::lanes && !plan.few_filters)
+    elements += partials * p.out_channels * plan.family->width * plan.vectors;
+  plan.scratch_bytes = elements * static_cast<size_t>(size);
+  return plan;
+}
+
+}  // namespace conv1x1

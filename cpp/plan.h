@@ -1,0 +1,53 @@
+// How a problem will be computed: a pure choice from the problem, the machine and the threads allowed.
+//
+// Nothing here reads a global or touches an array, so that the plan for any machine can be tested on any other.
+// No choice made here changes a bit of the result, except the order of summation, which depends on the
+// channel counts alone.
+#pragma once
+
+#include <cstddef>
+
+#include "cpu.h"
+#include "kernel.h"
+#include "problem.h"
+
+namespace conv1x1 {
+
+// The order in which the channels of one output are summed (part of the definition of a result):
+// lane order for at most 4 filters over at least 32 channels (both in one group), else chain order.
+Order summation_order(size_t in_channels, size_t out_channels);
+
+enum class Orientation : unsigned char { pixels_as_rows, pixels_as_lanes };
+
+struct Machine {
+  const KernelTable* table;
+  const MultiplyFamily* only = nullptr;  // for tests: the family, and the vectors, to use when the arithmetic fits
+  size_t only_vectors = 0;
+  bool halves_pair_up = false;
+  size_t l2_bytes = 1 << 20;
+};
+
+struct Plan {
+  const KernelTable* table = nullptr;
+  Order order = Order::chain;
+  Orientation orientation = Orientation::pixels_as_rows;
+  const MultiplyFamily* family = nullptr;
+  size_t vectors = 1;         // lanes are walked in columns of at most this many vectors
+  bool few_filters = false;   // lane order with the vectors over the channels
+  bool stage_x = false;       // x is copied into a tile first
+  bool scratch_y = false;     // results go to a tile first, and from there to y
+  bool fuse_residual = false; // the kernel adds the residual
+  size_t tile_pixels = 1;
+  size_t tiles = 1;
+  size_t chunk_filters = 1;   // filters (of one group) that a tile is multiplied with before its results leave
+  size_t chunks = 1;          // in each group
+  size_t channel_block = 1;   // channels multiplied before the sums are left in y or scratch and resumed
+  size_t x_pitch = 0, y_pitch = 0;  // elements between rows of a staged tile and of the scratch
+  size_t scratch_bytes = 0;   // for each thread
+  double microseconds = 0;    // a rough forecast for one thread
+  int threads = 1;
+};
+
+Plan make_plan(const Problem&, const Machine&, int max_threads);
+
+}  // namespace conv1x1

@@ -1,0 +1,128 @@
+#include "problem.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace conv1x1 {
+
+size_t size_of(DType dtype) { return dtype == DType::float64 ? 8 : 4; }
+
+Runs::Runs(const PixelAxes& axes, size_t first, size_t last) : axes_(axes), left_(last - first) {
+  for (size_t i = axes.size(); i-- > 0;) {
+    index_[i] = first % axes[i].n;
+    first /= axes[i].n;
+  }
+}
+
+bool Runs::next(Run& run) {
+  if (left_ == 0) return false;
+  run = {0, 0, 0, 1, 0, 0, 0};
+  if (!axes_.empty()) {
+    const size_t inner = axes_.size() - 1;
+    for (size_t i = 0; i <= inner; ++i) {
+      const ptrdiff_t at = static_cast<ptrdiff_t>(index_[i]);
+      run.x += at * axes_[i].x;
+      run.y += at * axes_[i].y;
+      run.residual += at * axes_[i].residual;
+    }
+    const PixelAxis& axis = axes_[inner];
+    run.n = std::min(left_, axis.n - index_[inner]);
+    run.x_step = axis.x;
+    run.y_step = axis.y;
+    run.residual_step = axis.residual;
+    index_[inner] = 0;
+    for (size_t i = inner; i-- > 0 && ++index_[i] == axes_[i].n;) index_[i] = 0;
+  }
+  left_ -= run.n;
+  return true;
+}
+
+namespace {
+
+PixelAxes merge(const PixelAxes& axes, bool by_x, bool by_y, bool by_residual) {
+  PixelAxes merged;
+  for (const PixelAxis& inner : axes) {
+    PixelAxis* outer = merged.empty() ? nullptr : &merged.back();
+    const ptrdiff_t n = static_cast<ptrdiff_t>(inner.n);
+    if (outer && (!by_x || outer->x == n * inner.x) && (!by_y || outer->y == n * inner.y) &&
+        (!by_residual || outer->residual == n * inner.residual))
+      *outer = {outer->n * inner.n, inner.x, inner.y, inner.residual};
+    else
+      merged.push_back(inner);
+  }
+  return merged;
+}
+
+// The first byte of an array and the one past its last.
+void extent(const Array& a, const char*& low, const char*& high) {
+  low = a.data;
+  high = a.data + size_of(a.dtype);
+  for (int i = 0; i < a.rank; ++i) {
+    if (a.shape[i] == 0) {
+      high = low;
+      return;
+    }
+    (a.strides[i] < 0 ? low : high) += (a.shape[i] - 1) * a.strides[i];
+  }
+}
+
+}  // namespace
+
+Problem make_problem(const Array& x, const Array& y, const Array* residual, int channel_axis, bool keep_axis,
+                     const size_t* steps, size_t groups, size_t out_channels) {
+  Problem p;
+  p.arithmetic = x.dtype == DType::float64 || y.dtype == DType::float64 ? DType::float64 : DType::float32;
+  p.groups = groups;
+  p.in_channels = static_cast<size_t>(x.shape[channel_axis]) / groups;
+  p.out_channels = out_channels / groups;
+  p.x = {x.dtype, x.strides[channel_axis]};
+  p.y = {y.dtype, keep_axis ? y.strides[channel_axis] : 0};
+  if (residual) p.residual = {residual->dtype, keep_axis ? residual->strides[channel_axis] : 0};
+  p.adds_residual = residual != nullptr;
+
+  PixelAxes axes;
+  p.pixels = 1;
+  for (int i = 0; i < x.rank; ++i) {
+    if (i == channel_axis) continue;
+    const int j = i > channel_axis && !keep_axis ? i - 1 : i;
+    const size_t n = static_cast<size_t>(y.shape[j]);
+    p.pixels *= n;
+    if (n == 1) continue;
+    axes.push_back({n, x.strides[i] * static_cast<ptrdiff_t>(steps[i]), y.strides[j], residual ? residual->strides[j] : 0});
+  }
+  // The result decides the order of the pixels: its innermost axis is walked last.
+  std::stable_sort(axes.begin(), axes.end(),
+                   [](const PixelAxis& a, const PixelAxis& b) { return std::abs(a.y) > std::abs(b.y); });
+  p.all = merge(axes, true, true, p.adds_residual);
+  p.source = merge(axes, true, false, false);
+  p.target = merge(axes, false, true, p.adds_residual);
+  return p;
+}
+
+bool may_overlap(const Array& a, const Array& b) {
+  const char *a_low, *a_high, *b_low, *b_high;
+  extent(a, a_low, a_high);
+  extent(b, b_low, b_high);
+  return a_low < b_high && b_low < a_high && a_low < a_high && b_low < b_high;
+}
+
+bool may_overlap_itself(const Array& a) {
+  struct Step {
+    ptrdiff_t stride, span;
+  } steps[max_rank];
+  int count = 0;
+  for (int i = 0; i < a.rank; ++i) {
+    if (a.shape[i] == 0) return false;
+    const ptrdiff_t stride = std::abs(a.strides[i]);
+    if (a.shape[i] > 1) steps[count++] = {stride, stride * (a.shape[i] - 1)};
+  }
+  std::sort(steps, steps + count, [](const Step& s, const Step& t) { return s.stride < t.stride; });
+  ptrdiff_t covered = static_cast<ptrdiff_t>(size_of(a.dtype));
+  for (int i = 0; i < count; ++i) {
+    if (steps[i].stride < covered) return true;
+    covered += steps[i].span;
+  }
+  return false;
+}
+
+}  // namespace conv1x1

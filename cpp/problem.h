@@ -1,0 +1,89 @@
+// One call as plain data: how the pixels lie in every array, and how their channels are spaced.
+//
+// A Problem knows no addresses, so that calls of one shape share it. It is made from validated arrays and trusted afterwards. Axes of one pixel drop out and axes that
+// lie evenly in memory become one, so that almost every call ends as "pixels with one stride". The order of
+// the pixels is free, since a result depends on its own pixel only.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "kernel.h"
+
+namespace conv1x1 {
+
+constexpr int max_rank = 64;
+
+size_t size_of(DType);
+
+// A caller's array: borrowed, strides in bytes.
+struct Array {
+  char* data = nullptr;
+  DType dtype = DType::float32;
+  int rank = 0;
+  const ptrdiff_t* shape = nullptr;
+  const ptrdiff_t* strides = nullptr;
+};
+
+struct PixelAxis {
+  size_t n;
+  ptrdiff_t x, y, residual;  // bytes from one pixel to the next
+};
+
+using PixelAxes = std::vector<PixelAxis>;  // outermost first
+
+// One array's part in a call.
+struct Side {
+  DType dtype = DType::float32;
+  ptrdiff_t channel = 0;  // bytes from one channel (or filter) to the next
+};
+
+// Where a call's arrays begin.
+struct Data {
+  const char* x = nullptr;
+  char* y = nullptr;
+  const char* residual = nullptr;
+};
+
+struct Problem {
+  DType arithmetic = DType::float32;
+  size_t pixels = 0;
+  size_t groups = 1;
+  size_t in_channels = 0;   // in each group
+  size_t out_channels = 0;  // in each group
+  Side x, y, residual;
+  bool adds_residual = false;
+  PixelAxes all;            // merged where x, y and residual all allow it
+  PixelAxes source;         // merged for x alone
+  PixelAxes target;         // merged for y and residual
+};
+
+// A run of evenly spaced pixels: offsets of its first pixel, and steps.
+struct Run {
+  ptrdiff_t x, y, residual;
+  size_t n;
+  ptrdiff_t x_step, y_step, residual_step;
+};
+
+// The runs that make up pixels [first, last) of `axes`.
+class Runs {
+ public:
+  Runs(const PixelAxes& axes, size_t first, size_t last);
+  bool next(Run&);
+
+ private:
+  const PixelAxes& axes_;
+  size_t left_;
+  size_t index_[max_rank];
+};
+
+// A call's geometry. `steps` has one entry an axis of x (1 on the channel axis); y and the residual have x's
+// axes, those steps applied, or all but the channel axis (`keep_axis` false).
+Problem make_problem(const Array& x, const Array& y, const Array* residual, int channel_axis, bool keep_axis,
+                     const size_t* steps, size_t groups, size_t out_channels);
+
+// Whether two arrays may share a byte; whether an array may hold two elements at one address.
+bool may_overlap(const Array&, const Array&);
+bool may_overlap_itself(const Array&);
+
+}  // namespace conv1x1

@@ -1,0 +1,188 @@
+#include "thread_pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <fstream>
+#include <mutex>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace conv1x1 {
+
+namespace {
+
+class Pool {
+ public:
+  bool run(const Job& job, int threads) {
+    const std::unique_lock<std::mutex> turn(turn_, std::try_to_lock);
+    if (threads < 2 || !turn.owns_lock()) {
+      std::atomic<size_t> next{0};
+      return work(job, next, true);
+    }
+    next_.store(0, std::memory_order_relaxed);
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      start_helpers(static_cast<size_t>(threads - 1));
+      job_ = &job;
+      wanted_ = threads - 1;
+    }
+    wake_.notify_all();
+    const bool finished = work(job, next_, true);
+    std::unique_lock<std::mutex> lock(mutex_);
+    job_ = nullptr;
+    done_.wait(lock, [this] { return inside_ == 0; });
+    return finished;
+  }
+
+  // Sends the helpers home after the unit each is at; a job under way is finished by its caller.
+  void dismiss() {
+    std::vector<std::thread> leaving;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      dismissed_.store(true, std::memory_order_relaxed);
+      leaving.swap(helpers_);
+    }
+    wake_.notify_all();
+    for (std::thread& helper : leaving) helper.join();
+    dismissed_.store(false, std::memory_order_relaxed);
+  }
+
+ private:
+  bool work(const Job& job, std::atomic<size_t>& next, bool caller) {
+    while (caller || !dismissed_.load(std::memory_order_relaxed)) {
+      const size_t i = next.fetch_add(1, std::memory_order_relaxed);
+      if (i >= job.units) return true;
+      if (caller && job.stop(job.context)) {
+        next.store(job.units, std::memory_order_relaxed);
+        return false;
+      }
+      job.unit(job.context, i);
+    }
+    return true;
+  }
+
+  // As many helpers as the system grants: with fewer, or none, the job still gets done.
+  void start_helpers(size_t count) {
+    try {
+      while (helpers_.size() < count) helpers_.emplace_back([this] { help(); });
+    } catch (const std::system_error&) {
+    } catch (const std::bad_alloc&) {
+    }
+  }
+
+  void help() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [this] { return dismissed_.load(std::memory_order_relaxed) || (job_ && wanted_ > 0); });
+      if (dismissed_.load(std::memory_order_relaxed)) return;
+      const Job& job = *job_;
+      --wanted_;
+      ++inside_;
+      lock.unlock();
+      if (job.enter(job.context)) work(job, next_, false);
+      lock.lock();
+      if (--inside_ == 0) done_.notify_all();
+    }
+  }
+
+  std::mutex turn_;   // held by the caller whose job is running
+  std::mutex mutex_;  // guards the members below, but for the atomics
+  std::condition_variable wake_, done_;
+  std::vector<std::thread> helpers_;
+  const Job* job_ = nullptr;
+  int wanted_ = 0;  // helpers the job may still take
+  int inside_ = 0;  // helpers at work on it
+  std::atomic<bool> dismissed_{false};
+  std::atomic<size_t> next_{0};
+};
+
+// Never destroyed: a thread may be inside a call while the process exits.
+Pool* the_pool = nullptr;
+
+Pool& pool() {
+  static const int made = [] {
+    the_pool = new Pool;
+    return pthread_atfork([] { the_pool->dismiss(); }, nullptr, [] { the_pool = new Pool; });
+  }();
+  static_cast<void>(made);
+  return *the_pool;
+}
+
+int affinity_cpus() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+// The leading whole number of a text, or 0.
+int leading_number(const char* text) {
+  if (!text) return 0;
+  char* end = nullptr;
+  const long n = std::strtol(text, &end, 10);
+  return end != text && n >= 1 && n <= 1 << 20 ? static_cast<int>(n) : 0;
+}
+
+int first_num_threads() {
+  if (const char* text = std::getenv("CONV1X1_NUM_THREADS")) {
+    const std::string whole = text;
+    const int n = leading_number(text);
+    if (n == 0 || whole.find_first_not_of("0123456789") != std::string::npos)
+      throw std::invalid_argument("CONV1X1_NUM_THREADS is '" + whole + "', expected a whole number ≥ 1");
+    return n;
+  }
+  int n = affinity_cpus();
+  if (const int quota = cgroup_cpus("")) n = std::min(n, quota);
+  if (const int omp = leading_number(std::getenv("OMP_NUM_THREADS"))) n = std::min(n, omp);
+  return n;
+}
+
+std::atomic<int>& num_threads() {
+  static std::atomic<int> n{first_num_threads()};
+  return n;
+}
+
+int cpus_of_quota(double quota, double period) {
+  return quota > 0 && period > 0 ? std::max(1, static_cast<int>((quota + period - 1) / period)) : 0;
+}
+
+}  // namespace
+
+bool run_job(const Job& job, int threads) { return pool().run(job, threads); }
+
+int get_num_threads() { return num_threads().load(std::memory_order_relaxed); }
+
+void set_num_threads(int n) { num_threads().store(n, std::memory_order_relaxed); }
+
+int cgroup_cpus(const char* root) {
+  const std::string top = std::string(root) + "/sys/fs/cgroup";
+  std::string path;
+  std::ifstream membership(std::string(root) + "/proc/self/cgroup");
+  for (std::string line; std::getline(membership, line);)
+    if (line.compare(0, 3, "0::") == 0) path = line.substr(3);
+  int cpus = 0;
+  const auto lower = [&](int n) { cpus = n && (!cpus || n < cpus) ? n : cpus; };
+  for (;;) {  // a quota holds for everything below it
+    std::ifstream file(top + path + "/cpu.max");
+    std::string quota;
+    double period = 0;
+    if (file >> quota >> period && quota != "max") lower(cpus_of_quota(std::strtod(quota.c_str(), nullptr), period));
+    const size_t parent = path.rfind('/');
+    if (parent == std::string::npos) break;
+    path.erase(parent);
+  }
+  std::ifstream quota_file(top + "/cpu/cpu.cfs_quota_us"), period_file(top + "/cpu/cpu.cfs_period_us");
+  double quota = 0, period = 0;
+  if (quota_file >> quota && period_file >> period) lower(cpus_of_quota(quota, period));
+  return cpus;
+}
+
+}  // namespace conv1x1

@@ -1,0 +1,33 @@
+// A pool of threads that helps its caller.
+//
+// The caller works too, and units of work are claimed one by one from a counter: a helper that the system does not
+// schedule costs nothing. One job runs at a time; a caller that finds the pool busy does its job alone. Helpers
+// sleep between jobs. They are started by the first job that wants them and joined before a fork; the child starts
+// with a pool of its own. Not done here: priorities, nested jobs, pinning, spinning, an orderly end at exit.
+#pragma once
+
+#include <cstddef>
+
+namespace conv1x1 {
+
+struct Job {
+  size_t units;
+  bool (*enter)(void* context) noexcept;               // first on each helper; false: this one cannot take part
+  void (*unit)(void* context, size_t index) noexcept;  // once for each index below `units`, on any of the threads
+  bool (*stop)(void* context);                         // between units, on the caller only: true drops the rest
+  void* context;
+};
+
+// Runs the job on at most `threads` threads, this one included; false when `stop` said so.
+bool run_job(const Job& job, int threads);
+
+// How many threads a job gets when its caller does not say. At first: the CPUs this process may run on, no more
+// than its cgroup's quota or OMP_NUM_THREADS; or CONV1X1_NUM_THREADS, whatever the others say (throws
+// std::invalid_argument where that is not a whole number ≥ 1).
+int get_num_threads();
+void set_num_threads(int n);
+
+// The CPUs that cgroup v2 or v1 files below `root` allow this process, rounded up; 0 for no limit.
+int cgroup_cpus(const char* root);
+
+}  // namespace conv1x1

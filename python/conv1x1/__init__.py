@@ -1,0 +1,28 @@
+"""Pointwise (1×1) convolution for NumPy arrays: every pixel's channels, times a matrix.
+
+>>> import numpy as np, conv1x1 as c11
+>>> x = np.ones((28, 28, 192), np.float32)
+>>> c11.conv1x1(x, np.ones((16, 192), np.float32)).shape
+(28, 28, 16)
+"""
+
+from importlib.metadata import version as _version
+
+from .conv import Conv1x1, conv1x1
+from .explain import Explanation, explain
+from .reference import reference
+from .runtime import get_num_threads, num_threads, set_num_threads, show_config
+
+__version__ = _version("conv1x1")
+
+__all__ = [
+    "Conv1x1",
+    "Explanation",
+    "conv1x1",
+    "explain",
+    "get_num_threads",
+    "num_threads",
+    "reference",
+    "set_num_threads",
+    "show_config",
+]

@@ -1,0 +1,300 @@
+"""Arguments as a user gives them, turned into the one form the core takes.
+
+Everything that can be wrong with a call is found here, before any result is written, and said in the same
+way: what was expected, what came, and how to call it. The core checks the same things again, cheaply and
+without words; what it does not take as it is, it sends here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+Array: TypeAlias = NDArray[Any]
+Activation: TypeAlias = str | tuple[str, float] | tuple[str, float, float] | None
+
+SUPPORTED = (np.dtype(np.float32), np.dtype(np.float64))
+SUPPORTED_NAMES = "float32 and float64"
+
+#: Names a user may give, and how many parameters each may carry.
+ACTIVATIONS = {
+    "relu": (0,),
+    "relu6": (0,),
+    "leaky_relu": (0, 1),
+    "hardswish": (0,),
+    "hardsigmoid": (0,),
+    "sigmoid": (0,),
+    "silu": (0,),
+    "tanh": (0,),
+    "gelu": (0,),
+    "clip": (2,),
+}
+_LEAKY_RELU_SLOPE = 0.01
+
+
+class Spec(NamedTuple):
+    """A layer's arguments in canonical form."""
+
+    weight: Array  # (K, C/groups), C-contiguous, float32 or float64
+    bias: Array | None  # (K,)
+    channel_axis: int
+    keep_axis: bool  # False: the weight was a vector, the result has no channel axis
+    stride: int | tuple[int, ...]
+    groups: int
+    activation: tuple[str, float, float]
+    dtype: np.dtype[Any] | None
+
+
+def data_array(x: ArrayLike, name: str) -> Array:
+    """`x` as an array of pixels in a supported type; an ndarray is never copied."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array, and a masked value has no place in a sum over channels: "
+            f"pass {name}.filled(value) or {name}.data"
+        )
+    a = np.asarray(x)
+    if not isinstance(x, np.ndarray) and a.dtype.kind in "biu":
+        raise TypeError(
+            f"{name} holds {a.dtype} numbers; float pixels are expected for now: "
+            f"pass np.asarray({name}, dtype=np.float32)"
+        )
+    if a.dtype not in SUPPORTED:
+        raise TypeError(
+            f"{name} has dtype {a.dtype}; supported are {SUPPORTED_NAMES}: pass {name}.astype(np.float32)"
+        )
+    if not a.dtype.isnative:
+        raise TypeError(
+            f"{name} has dtype {a.dtype.str!r}, which is not this machine's byte order: "
+            f'pass {name}.astype({name}.dtype.newbyteorder("="))'
+        )
+    return a
+
+
+def _numbers(w: ArrayLike, name: str) -> Array:
+    """Weights or bias as numbers that can be cast to the type of the arithmetic."""
+    if isinstance(w, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array: pass {name}.filled(value) or {name}.data")
+    a = np.asarray(w)
+    if a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
+        raise TypeError(f"{name} must hold real numbers, got dtype {a.dtype}: pass {name}.astype(np.float32)")
+    return a if a.dtype == np.float32 else a.astype(np.float64)
+
+
+def _weight_readings(w: Array) -> Iterator[tuple[Array, bool, str]]:
+    """Every (K, C/groups) reading of a weight's shape, with keep_axis and the reading in 2-D spelling."""
+    if w.ndim == 1:
+        yield w[None, :], False, "w"
+    elif w.ndim == 2:
+        yield w, True, "w"
+    elif 3 <= w.ndim <= 5:
+        ones = (1,) * (w.ndim - 2)
+        if w.shape[2:] == ones:  # torch, ONNX: (K, C/groups, 1[, 1[, 1]])
+            yield w.reshape(w.shape[:2]), True, f"w.reshape({w.shape[0]}, {w.shape[1]})"
+        if w.shape[:-2] == ones:  # TensorFlow, Keras: (1[, 1[, 1]], C/groups, K)
+            yield w.reshape(w.shape[-2:]).T, True, f"w.reshape({w.shape[-2]}, {w.shape[-1]}).T"
+        if w.ndim == 3 and (w.shape[:2] == (1, 1) or w.shape[1:] == (1, 1)):  # one filter over all the channels
+            yield w.reshape(1, -1), True, "w.reshape(1, -1)"
+
+
+def weight(w: ArrayLike, groups: int, in_channels: int | None = None) -> tuple[Array, bool]:
+    """The (K, C/groups) matrix in any weight form, and whether the result keeps its channel axis.
+
+    `in_channels` is x's channel count where there is an x; without one a form with two readings is refused.
+    """
+    a = _numbers(w, "w")
+    readings: list[tuple[Array, bool, str]] = []
+    for matrix, keep, spelling in _weight_readings(a):
+        if not any(matrix.shape == seen[0].shape for seen in readings):
+            readings.append((matrix, keep, spelling))
+    if not readings:
+        raise ValueError(
+            f"w has shape {a.shape}, which is no form of a 1x1 filter bank: expected (K, C/groups), "
+            "(K, C/groups, 1, 1) as in torch, (1, 1, C/groups, K) as in Keras, or (C,) for a single filter"
+        )
+    fits = [r for r in readings if _divides(r[0], groups, in_channels)]
+    if len(fits) > 1:
+        wrong_ways = " or ".join(r[2] for r in fits)
+        raise ValueError(
+            f"w of shape {a.shape} has two readings, one filter over {a.size} channels and {a.size} filters over one; "
+            f"say which in 2-D: {wrong_ways}"
+        )
+    if not fits:
+        raise ValueError(_weight_mismatch(a, readings, groups, in_channels))
+    matrix, keep, _ = fits[0]
+    return np.ascontiguousarray(matrix), keep
+
+
+def _divides(matrix: Array, groups: int, in_channels: int | None) -> bool:
+    per_group = in_channels is None or matrix.shape[1] * groups == in_channels
+    return matrix.shape[0] % groups == 0 and per_group
+
+
+def _weight_mismatch(a: Array, readings: list[tuple[Array, bool, str]], groups: int, in_channels: int | None) -> str:
+    matrix = readings[0][0]
+    k, c = matrix.shape
+    if k % groups:
+        return f"groups={groups} does not divide the {k} filters of w, shape {a.shape}"
+    text = f"w of shape {a.shape} filters {c * groups} channels" + (f" ({c} in each of {groups} groups)" if groups > 1 else "")
+    text += f", but x has {in_channels}"
+    if a.ndim == 2 and k == in_channels and groups == 1:
+        text += "; w is (C, K) where (K, C) is expected: pass w.T"
+    return text
+
+
+def positive_int(value: Any, name: str) -> int:
+    """`value` as an int ≥ 1; booleans and floats are refused."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an int ≥ 1, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be ≥ 1, got {value}")
+    return int(value)
+
+
+def stride(value: Any) -> int | tuple[int, ...]:
+    """An int, or a tuple of ints with at least one entry."""
+    if isinstance(value, (tuple, list)):
+        if not value:
+            raise ValueError("stride is empty: expected an int or one int for each strided axis, such as stride=(2, 2)")
+        return tuple(positive_int(v, "stride") for v in value)
+    return positive_int(value, "stride")
+
+
+def activation(value: Any) -> tuple[str, float, float]:
+    """(name, first parameter, second parameter); the name is "" for none."""
+    if value is None:
+        return "", 0.0, 0.0
+    name, *parameters = value if isinstance(value, tuple) and value else (value,)
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        known = ", ".join(sorted(ACTIVATIONS))
+        raise ValueError(
+            f'activation {value!r} is unknown: expected None, one of {known}, ("clip", lo, hi) or ("leaky_relu", slope)'
+        )
+    if len(parameters) not in ACTIVATIONS[name]:
+        wanted = '("clip", lo, hi)' if name == "clip" else '("leaky_relu", slope)' if name == "leaky_relu" else f'"{name}"'
+        raise ValueError(f"activation {value!r} has {len(parameters)} parameters: write activation={wanted}")
+    try:
+        numbers = [float(p) for p in parameters]
+    except (TypeError, ValueError):
+        raise TypeError(f"the parameters of activation {value!r} must be numbers") from None
+    if any(np.isnan(numbers)):
+        raise ValueError(f"activation {value!r} has a NaN parameter")
+    if name == "clip" and numbers[0] > numbers[1]:
+        raise ValueError(f'activation {value!r} has lo > hi: write ("clip", {numbers[1]:g}, {numbers[0]:g})')
+    if name == "leaky_relu" and not numbers:
+        numbers = [_LEAKY_RELU_SLOPE]
+    return name, *(numbers + [0.0, 0.0])[:2]  # type: ignore[return-value]
+
+
+def result_dtype(value: DTypeLike | None) -> np.dtype[Any] | None:
+    """The requested result type, or None for x's own."""
+    if value is None:
+        return None
+    dtype = np.dtype(value)
+    if dtype not in SUPPORTED or not dtype.isnative:
+        raise TypeError(f"dtype={dtype} is not supported as a result: supported are {SUPPORTED_NAMES}")
+    return dtype
+
+
+def spec(
+    w: ArrayLike,
+    bias: ArrayLike | None,
+    channel_axis: Any,
+    stride_: Any,
+    groups: Any,
+    activation_: Any,
+    dtype: DTypeLike | None,
+    in_channels: int | None = None,
+) -> Spec:
+    """A layer's arguments, checked; `in_channels` settles weights that have two readings."""
+    groups = positive_int(groups, "groups")
+    matrix, keep = weight(w, groups, in_channels)
+    if bias is not None:
+        bias = _numbers(bias, "bias")
+        if bias.shape != matrix.shape[:1]:
+            hint = ": pass np.ravel(bias)" if bias.size == matrix.shape[0] else ""
+            raise ValueError(f"bias has shape {bias.shape}, expected ({matrix.shape[0]},), one number a filter{hint}")
+    if isinstance(channel_axis, (bool, np.bool_)) or not isinstance(channel_axis, (int, np.integer)):
+        raise TypeError(f"channel_axis must be an int, got {channel_axis!r}: -1 for HWC, 0 for CHW, 1 for NCHW")
+    return Spec(
+        matrix, bias, int(channel_axis), keep, stride(stride_), groups, activation(activation_), result_dtype(dtype)
+    )
+
+
+def axis(x: Array, channel_axis: int) -> int:
+    """`channel_axis` counted from the front."""
+    if x.ndim == 0:
+        raise ValueError("x has no axes: expected an array with a channel axis, such as (H, W, C)")
+    if not -x.ndim <= channel_axis < x.ndim:
+        raise ValueError(f"channel_axis={channel_axis} is outside x, which has {x.ndim} axes, shape {x.shape}")
+    return channel_axis % x.ndim
+
+
+def check_channels(x: Array, channel_axis: int, in_channels: int) -> int:
+    """The channel axis counted from the front, once it is sure to hold `in_channels` entries."""
+    position = axis(x, channel_axis)
+    if x.shape[position] != in_channels:
+        text = (
+            f"x of shape {x.shape} has {x.shape[position]} channels on axis {position} "
+            f"(channel_axis={channel_axis}), but the weight filters {in_channels}"
+        )
+        others = [i for i, n in enumerate(x.shape) if n == in_channels and i != position]
+        if others:
+            text += f"; axis {others[-1]} has {in_channels}: pass channel_axis={others[-1]}"
+        raise ValueError(text)
+    return position
+
+
+def strides_per_axis(x: Array, position: int, stride_: int | tuple[int, ...]) -> tuple[int, ...]:
+    """One step for each axis of x; 1 for the channel axis and for every axis the stride does not reach."""
+    pixel_axes = [i for i in range(x.ndim) if i != position]
+    if isinstance(stride_, int):
+        stride_ = (stride_,) * min(2, len(pixel_axes))
+    if len(stride_) > len(pixel_axes):
+        raise ValueError(
+            f"stride={stride_} has {len(stride_)} entries, but x of shape {x.shape} has {len(pixel_axes)} axes besides the channels"
+        )
+    steps = [1] * x.ndim
+    for i, step in zip(pixel_axes[len(pixel_axes) - len(stride_) :], stride_, strict=True):
+        steps[i] = step
+    return tuple(steps)
+
+
+def result_shape(x: Array, position: int, steps: tuple[int, ...], out_channels: int, keep_axis: bool) -> tuple[int, ...]:
+    """x's shape, strided, with the filters on the channel axis (or without that axis)."""
+    shape = [-(-n // s) for n, s in zip(x.shape, steps, strict=True)]
+    shape[position : position + 1] = [out_channels] if keep_axis else []
+    return tuple(shape)
+
+
+def call(
+    spec_: Spec, x: ArrayLike, residual: ArrayLike | None, out: Any, threads: Any
+) -> tuple[Array, Array | None, Array | None, int | None]:
+    """The arguments of one call of a layer, checked against it."""
+    a = data_array(x, "x")
+    position = check_channels(a, spec_.channel_axis, spec_.weight.shape[1] * spec_.groups)
+    steps = strides_per_axis(a, position, spec_.stride)
+    shape = result_shape(a, position, steps, spec_.weight.shape[0], spec_.keep_axis)
+    if residual is not None:
+        residual = data_array(residual, "residual")
+        if residual.shape != shape:
+            raise ValueError(f"residual has shape {residual.shape}, expected the result's, {shape}")
+    if out is not None:
+        check_out(out, shape, spec_.dtype)
+    return a, residual, out, None if threads is None else positive_int(threads, "threads")
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:
+    """Whether `out` can take a result of this shape (and of this dtype, where one was asked for)."""
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}: pass out=np.empty({shape}, np.float32)")
+    if out.dtype not in SUPPORTED or not out.dtype.isnative:
+        raise TypeError(f"out has dtype {out.dtype.str!r}; supported are native {SUPPORTED_NAMES}")
+    if dtype is not None and out.dtype != dtype:
+        raise TypeError(f"out has dtype {out.dtype}, but dtype={dtype} was asked for: leave dtype out, out decides")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, expected {shape}: pass out=np.empty({shape}, np.{out.dtype})")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only: pass a writable array, or leave out away")

@@ -1,0 +1,44 @@
+"""The compiled core, as the package sees it."""
+
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from ._check import Array, Spec
+
+class Layer:
+    """The core of `conv1x1.Conv1x1`, made from a canonical spec."""
+
+    def __new__(cls, spec: Spec, /) -> Layer: ...
+    def __call__(
+        self,
+        x: ArrayLike,
+        residual: ArrayLike | None = None,
+        out: Array | None = None,
+        threads: int | None = None,
+    ) -> Array: ...
+    @property
+    def _spec(self) -> Spec: ...
+    def _plan(self, x: Array, out: Array, threads: int | None, /) -> dict[str, Any]: ...
+
+def conv1x1(
+    x: Any,
+    w: Any,
+    bias: Any,
+    channel_axis: Any,
+    stride: Any,
+    groups: Any,
+    activation: Any,
+    residual: Any,
+    dtype: Any,
+    out: Any,
+    threads: Any,
+    /,
+) -> Any:
+    """The result of a canonical call, NotImplemented for every other."""
+
+def kernels() -> list[dict[str, Any]]: ...
+def restrict(isa: str | None = None, kernel: str | None = None) -> None: ...
+def config() -> dict[str, Any]: ...
+def get_num_threads() -> int: ...
+def set_num_threads(n: int) -> None: ...

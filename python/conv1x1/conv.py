@@ -1,0 +1,272 @@
+"""The function and the layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import _check, _conv1x1
+from ._check import Activation, Array
+
+
+def conv1x1(
+    x: ArrayLike,
+    w: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    channel_axis: int = -1,
+    stride: int | tuple[int, ...] = 1,
+    groups: int = 1,
+    activation: Activation = None,
+    residual: ArrayLike | None = None,
+    dtype: DTypeLike | None = None,
+    out: Array | None = None,
+    threads: int | None = None,
+) -> Array:
+    """Pointwise (1×1) convolution: every pixel's C channels become K, by one K×C matrix.
+
+    ``y[p, k] = act(bias[k] + Σ_c w[k, c] · x[p, c] + residual[p, k])`` for every pixel p. x is read as it lies in
+    memory, whatever its strides, and never copied as a whole.
+
+    Parameters
+    ----------
+    x : array_like, float32 or float64
+        Pixels of any rank ≥ 1, with their channels on `channel_axis`.
+    w : array_like
+        The filters: ``(K, C/groups)``; or as frameworks store them, ``(K, C/groups, 1, 1)`` (torch, ONNX; also with
+        one or three 1s) and ``(1, 1, C/groups, K)`` (TensorFlow, Keras; likewise); or one filter, ``(1, 1, C)`` or
+        ``(C, 1, 1)``, which gives K = 1; or ``(C,)``, which gives one number a pixel and drops the channel axis, as
+        `numpy.matmul` does with a vector. Cast to the type of the arithmetic.
+    bias : array_like, optional
+        ``(K,)``, added to the sums.
+    channel_axis : int, default -1
+        The axis of x that holds the channels: -1 for HWC and NHWC, 0 for CHW, 1 for NCHW, any other for the likes of
+        BIL. The layout is never guessed.
+    stride : int or tuple of int, default 1
+        Take every stride-th pixel: along the last ``len(stride)`` axes besides the channels, and for an int along
+        the last two (or the last, if there is only one).
+    groups : int, default 1
+        Cut the channels and the filters into this many equal parts; each part of the filters sees its part of the
+        channels.
+    activation : str or tuple, optional
+        Applied last: ``"relu"``, ``"relu6"``, ``"leaky_relu"`` (slope 0.01), ``"hardswish"``, ``"hardsigmoid"``,
+        ``"sigmoid"``, ``"silu"``, ``"tanh"``, ``"gelu"`` (erf), ``("clip", lo, hi)`` or ``("leaky_relu", slope)``.
+        NaN goes through every one of them.
+    residual : array_like, optional
+        Of the result's shape, added after the bias and before the activation.
+    dtype : dtype, optional
+        The result's type, x's own by default. The arithmetic is in float64 if x or the result is.
+    out : ndarray, optional
+        Where to write the result: a writable array of its shape, with any strides; its type decides the result's.
+        It may overlap x or the residual: the answer is the one without overlap (through a temporary array).
+    threads : int, optional
+        At most this many threads, `get_num_threads` by default. Small calls use one. No result depends on it.
+
+    Returns
+    -------
+    ndarray
+        x's axes, strided, with K entries on `channel_axis`; C-contiguous, or `out`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When an argument does not fit, saying what was expected and how to call; `out` is untouched then.
+    MemoryError
+        When there is no room for the result, or for a tile of it.
+    KeyboardInterrupt
+        On Ctrl-C in a long call; `out` is incomplete then.
+
+    See Also
+    --------
+    Conv1x1 : the same with the weights packed once, for many calls.
+    reference : the same in plain NumPy, to read.
+    explain : the arithmetic of one pixel, written out.
+
+    Notes
+    -----
+    For float32 each output is summed by fused multiply-adds in a fixed order, in one accumulator with the channels
+    ascending, or, with at most 4 filters over at least 32 channels (of one group), in 16 partial sums, channel c in
+    number c mod 16, added as a tree. A result therefore depends on its own pixel only: not on threads, batch, layout,
+    strides, instruction set or machine. The error is at most γ·(Σ|w||x| + |b|) with γ = n·u/(1 − n·u), n = C + 2,
+    u = 2⁻²⁴ [1]_; float64 likewise with u = 2⁻⁵³.
+
+    References
+    ----------
+    .. [1] N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., SIAM 2002, section 3.1.
+
+    Examples
+    --------
+    28×28 pixels of 192 channels shrink to one channel each, because the 192 products of a pixel are summed:
+
+    >>> import numpy as np
+    >>> from conv1x1 import conv1x1
+    >>> x = np.ones((28, 28, 192), np.float32)
+    >>> w = np.full((1, 1, 192), 0.5, np.float32)
+    >>> (x * w).shape
+    (28, 28, 192)
+    >>> y = conv1x1(x, w)
+    >>> y.shape, float(y[0, 0, 0])
+    ((28, 28, 1), 96.0)
+
+    Channels first, and a vector of weights: 2·1 + 3·5 = 17.
+
+    >>> m = np.array([[[1, 2], [3, 4]], [[5, 6], [7, 8]]], np.float32)
+    >>> conv1x1(m, [2, 3], channel_axis=0)
+    array([[17., 22.],
+           [27., 32.]], dtype=float32)
+    """
+    y = _conv1x1.conv1x1(x, w, bias, channel_axis, stride, groups, activation, residual, dtype, out, threads)
+    if y is NotImplemented:
+        x = _check.data_array(x, "x")
+        in_channels = x.shape[_check.axis(x, channel_axis)]
+        spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, in_channels)
+        y = _conv1x1.Layer(spec)(x, residual, out, threads)
+    return y  # type: ignore[no-any-return]
+
+
+class Conv1x1(_conv1x1.Layer):
+    """A pointwise convolution with its weights packed once: ``layer(x, residual=None, out=None, threads=None)``.
+
+    A layer is immutable, may be called from several threads at once, and pickles (as its weights, not as packed).
+    A call takes x, `residual`, `out` and `threads`, and raises and returns what `conv1x1` does.
+
+    Parameters
+    ----------
+    w, bias, channel_axis, stride, groups, activation, dtype
+        As for `conv1x1`; w and bias are copied. Weights of shape ``(1, 1, N)`` and ``(N, 1, 1)`` are refused unless N
+        is 1: without an x they might be one filter over N channels or N filters over one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When an argument does not fit, saying what was expected and how to call.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conv1x1 import Conv1x1
+    >>> layer = Conv1x1(np.ones((16, 192), np.float32), activation="relu")
+    >>> layer(np.ones((28, 28, 192), np.float32)).shape
+    (28, 28, 16)
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        w: ArrayLike,
+        bias: ArrayLike | None = None,
+        *,
+        channel_axis: int = -1,
+        stride: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        activation: Activation = None,
+        dtype: DTypeLike | None = None,
+    ) -> Conv1x1:
+        spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype)
+        spec = spec._replace(weight=_kept(spec.weight), bias=None if spec.bias is None else _kept(spec.bias))
+        return super().__new__(cls, spec)  # type: ignore[return-value]
+
+    @property
+    def weight(self) -> Array:
+        """The filters, (out_channels, in_channels/groups), read-only; (in_channels,) where they were given so."""
+        spec = self._spec
+        return spec.weight if spec.keep_axis else spec.weight[0]
+
+    @property
+    def bias(self) -> Array | None:
+        """The bias, (out_channels,), read-only, or None."""
+        return self._spec.bias
+
+    @property
+    def in_channels(self) -> int:
+        """How many channels x must have."""
+        return self._spec.weight.shape[1] * self._spec.groups
+
+    @property
+    def out_channels(self) -> int:
+        """How many filters there are."""
+        return self._spec.weight.shape[0]
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis of x that holds the channels."""
+        return self._spec.channel_axis
+
+    @property
+    def stride(self) -> int | tuple[int, ...]:
+        """The stride, as it was given."""
+        return self._spec.stride
+
+    @property
+    def groups(self) -> int:
+        """Into how many parts channels and filters are cut."""
+        return self._spec.groups
+
+    @property
+    def activation(self) -> Activation:
+        """The activation, with its parameters where it has any, or None."""
+        name, a, b = self._spec.activation
+        return ("clip", a, b) if name == "clip" else ("leaky_relu", a) if name == "leaky_relu" else name or None
+
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """The type of the result, or None for x's own."""
+        return self._spec.dtype
+
+    def plan(self, x: ArrayLike, threads: int | None = None) -> dict[str, Any]:
+        """How a call with this x would run: kernel, tile, threads and the like, for information.
+
+        Parameters
+        ----------
+        x : array_like
+            As for a call; its values do not matter.
+        threads : int, optional
+            As for a call.
+
+        Returns
+        -------
+        dict
+
+        Raises
+        ------
+        TypeError, ValueError
+            As a call does.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from conv1x1 import Conv1x1
+        >>> Conv1x1(np.ones((16, 192))).plan(np.ones((28, 28, 192), np.float32))["order"]
+        'chain'
+        """
+        spec = self._spec
+        a, _, _, threads = _check.call(spec, x, None, None, threads)
+        position = _check.axis(a, spec.channel_axis)
+        steps = _check.strides_per_axis(a, position, spec.stride)
+        shape = _check.result_shape(a, position, steps, self.out_channels, spec.keep_axis)
+        return self._plan(a, np.empty(shape, spec.dtype or a.dtype), threads)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = {n: getattr(self, n) for n in ("channel_axis", "stride", "groups", "activation", "dtype")}
+        return _rebuilt, (self.weight, self.bias, options)
+
+    def __repr__(self) -> str:
+        options = [f", {n}={v!r}" for n in ("stride", "groups", "activation") if (v := getattr(self, n)) not in (1, None)]
+        bias = ", bias" if self.bias is not None else ""
+        return (
+            f"<Conv1x1 {self.in_channels} → {self.out_channels}{bias}, "
+            f"channel_axis={self.channel_axis}{''.join(options)}>"
+        )
+
+
+def _kept(a: Array) -> Array:
+    copy = np.array(a, order="C")
+    copy.flags.writeable = False
+    return copy
+
+
+def _rebuilt(weight: ArrayLike, bias: ArrayLike | None, options: dict[str, Any]) -> Conv1x1:
+    return Conv1x1(weight, bias, **options)

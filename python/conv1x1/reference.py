@@ -1,0 +1,103 @@
+"""The definition of a pointwise convolution, to read and to test against."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import _check
+from ._check import Activation, Array
+
+
+def reference(
+    x: ArrayLike,
+    w: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    channel_axis: int = -1,
+    stride: int | tuple[int, ...] = 1,
+    groups: int = 1,
+    activation: Activation = None,
+    residual: ArrayLike | None = None,
+    dtype: DTypeLike | None = None,
+    out: Array | None = None,
+    threads: int | None = None,
+) -> Array:
+    """Pointwise convolution in plain NumPy and float64: slow, and short enough to be read.
+
+    It takes the arguments of `conv1x1`, makes the same checks, and walks over the output one pixel at a time:
+    the pixel's channels times each filter, summed. Use it to understand the operation and to test against.
+
+    Parameters
+    ----------
+    x, w, bias, channel_axis, stride, groups, activation, residual, dtype, out, threads
+        As in `conv1x1`. `threads` is checked and has no effect.
+
+    Returns
+    -------
+    ndarray
+        The result in float64, or in the type that `dtype` or `out` asks for.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv1x1` does.
+
+    Examples
+    --------
+    Two channels of 2×2 pixels, and the filter [2, 3]; the first pixel is 2·1 + 3·5:
+
+    >>> from conv1x1 import reference
+    >>> reference([[[1., 2.], [3., 4.]], [[5., 6.], [7., 8.]]], [2, 3], channel_axis=0)
+    array([[17., 22.],
+           [27., 32.]])
+    """
+    x = _check.data_array(x, "x")
+    in_channels = x.shape[_check.axis(x, channel_axis)]
+    spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, in_channels)
+    x, residual, out, _ = _check.call(spec, x, residual, out, threads)
+    position = _check.axis(x, channel_axis)
+    steps = _check.strides_per_axis(x, position, spec.stride)
+    shape = _check.result_shape(x, position, steps, len(spec.weight), keep_axis=True)
+
+    pixels = np.moveaxis(x, position, -1).astype(np.float64)  # the channels last
+    result = np.moveaxis(np.empty(shape), position, -1)
+    filters = np.split(spec.weight.astype(np.float64), groups)
+    step = [s for i, s in enumerate(steps) if i != position]
+    with np.errstate(all="ignore"):
+        for pixel in np.ndindex(result.shape[:-1]):  # the stride loop: every output pixel …
+            source = tuple(i * s for i, s in zip(pixel, step, strict=True))  # … and where it comes from
+            channels = np.split(pixels[source], groups)
+            result[pixel] = np.concatenate([f @ c for f, c in zip(filters, channels, strict=True)])
+        if spec.bias is not None:
+            result += spec.bias
+        result = np.moveaxis(result, -1, position) if spec.keep_axis else result[..., 0]
+        if residual is not None:
+            result = result + residual
+        result = activate(result, spec.activation)
+        if out is None:
+            return np.ascontiguousarray(result, dtype=spec.dtype)
+        out[...] = result
+    return out
+
+
+def activate(y: Array, activation: tuple[str, float, float]) -> Array:
+    """The activation functions, as formulas; NaN goes through every one of them."""
+    name, a, b = activation
+    formulas: dict[str, Any] = {
+        "": lambda: y,
+        "relu": lambda: np.maximum(y, 0),
+        "relu6": lambda: np.clip(y, 0, 6),
+        "clip": lambda: np.clip(y, a, b),
+        "leaky_relu": lambda: np.where(y < 0, a * y, y),
+        "hardsigmoid": lambda: np.clip(y + 3, 0, 6) / 6,
+        "hardswish": lambda: y * (np.clip(y + 3, 0, 6) / 6),
+        "sigmoid": lambda: 1 / (1 + np.exp(-y)),
+        "silu": lambda: y / (1 + np.exp(-y)),
+        "tanh": lambda: np.tanh(y),
+        "gelu": lambda: y * (0.5 * (1 + np.vectorize(math.erf, otypes=[float])(y / math.sqrt(2)))),
+    }
+    return np.asarray(formulas[name]())

@@ -1,0 +1,124 @@
+"""Threads, configuration, and the choice of instruction set."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from . import _check, _conv1x1
+
+
+def get_num_threads() -> int:
+    """The number of threads a call uses when it does not say.
+
+    At first: the CPUs this process may use, no more than its cgroup's quota and `OMP_NUM_THREADS`; or
+    `CONV1X1_NUM_THREADS`, which comes before all of them. No result depends on it.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> import conv1x1
+    >>> conv1x1.get_num_threads() >= 1
+    True
+    """
+    return _conv1x1.get_num_threads()
+
+
+def set_num_threads(n: int) -> None:
+    """Set the number of threads for all later calls in this process that do not say.
+
+    Parameters
+    ----------
+    n : int
+        At least 1. Small calls use fewer; more than the machine has CPUs never helps.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is not an int ≥ 1.
+
+    Examples
+    --------
+    >>> import conv1x1
+    >>> before = conv1x1.get_num_threads()
+    >>> conv1x1.set_num_threads(1)
+    >>> conv1x1.get_num_threads()
+    1
+    >>> conv1x1.set_num_threads(before)
+    """
+    _conv1x1.set_num_threads(_check.positive_int(n, "n"))
+
+
+@contextmanager
+def num_threads(n: int) -> Iterator[None]:
+    """Use `n` threads inside a `with` block, in all of this process.
+
+    Parameters
+    ----------
+    n : int
+        As for `set_num_threads`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is not an int ≥ 1.
+
+    Examples
+    --------
+    >>> import conv1x1
+    >>> with conv1x1.num_threads(1):
+    ...     conv1x1.get_num_threads()
+    1
+    """
+    before = get_num_threads()
+    set_num_threads(n)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
+
+
+@contextmanager
+def restricted(isa: str | None = None, kernel: str | None = None) -> Iterator[None]:
+    """Plan with one instruction set, or one kernel where its type and order fit, inside a `with` block.
+
+    For tests and measurements; the results are the same.
+    """
+    _conv1x1.restrict(isa, kernel)
+    try:
+        yield
+    finally:
+        _conv1x1.restrict()
+
+
+def show_config() -> None:
+    """Print what this build is, what it found on this machine, and what it uses.
+
+    Examples
+    --------
+    >>> import conv1x1
+    >>> conv1x1.show_config()  # doctest: +ELLIPSIS
+    conv1x1 ...
+    """
+    from . import __version__
+
+    config = _conv1x1.config()
+    print(f"conv1x1 {__version__}, compiled by {config['compiler']}")
+    print(f"Python {platform.python_version()}, NumPy {np.__version__}, {platform.platform()}")
+    print(f"CPU: {config['cpu']}")
+    print(
+        f"instruction sets: built {', '.join(config['isas_built'])}; "
+        f"found {', '.join(config['isas_supported'])}; used {config['isa']}"
+    )
+    names = [k["name"] for k in _conv1x1.kernels() if k["isa"] == config["isa"]]
+    print(f"kernels: {len(names)} for {config['isa']}: {', '.join(names)}")
+    print(f"threads: {config['threads']}")
+    if not config["fused"]:
+        print("this CPU has no fused multiply-add: products are rounded before they are added, so the last bits of")
+        print("a result may differ from other machines'")
