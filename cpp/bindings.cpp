@@ -125,6 +125,14 @@ Epilogue epilogue_of(const std::string& name, double a, double b) {
 
 // ------------------------------------------------------------------------------------------------ a call
 
+// x's place in a call: its channel axis, the step along every axis, and the shape that comes out.
+struct Geometry {
+  int axis = 0;
+  size_t steps[max_rank];
+  int rank = 0;
+  ptrdiff_t shape[max_rank];
+};
+
 // Steps for every axis of x; false where the stride does not fit it.
 bool steps_for(const Settings& s, const Array& x, int axis, size_t* steps) {
   const int pixel_axes = x.rank - 1;
@@ -135,6 +143,22 @@ bool steps_for(const Settings& s, const Array& x, int axis, size_t* steps) {
     if (i == axis) continue;
     const int strided = pixel++ - (pixel_axes - count);
     if (strided >= 0) steps[i] = s.strides[s.stride_count < 0 ? 0 : strided];
+  }
+  return true;
+}
+
+// False where x does not fit the layer.
+bool locate(const Settings& s, const Weights& weights, const Array& x, Geometry& g) {
+  if (x.rank == 0) return false;
+  g.axis = s.channel_axis < 0 ? s.channel_axis + x.rank : s.channel_axis;
+  if (g.axis < 0 || g.axis >= x.rank || static_cast<size_t>(x.shape[g.axis]) != weights.in_channels * weights.groups ||
+      !steps_for(s, x, g.axis, g.steps))
+    return false;
+  for (int i = 0; i < x.rank; ++i) {
+    if (i != g.axis)
+      g.shape[g.rank++] = x.shape[i] ? (x.shape[i] - 1) / static_cast<ptrdiff_t>(g.steps[i]) + 1 : 0;
+    else if (s.keep_axis)
+      g.shape[g.rank++] = static_cast<ptrdiff_t>(s.out_channels);
   }
   return true;
 }
@@ -174,13 +198,13 @@ struct Prepared {
 class Preparations {
  public:
   std::shared_ptr<const Prepared> get(const Settings& s, const Weights& weights, const Array& x, const Array& y,
-                                      const Array* residual, int axis, const size_t* steps, int threads) {
+                                      const Array* residual, const Geometry& g, int threads) {
     ptrdiff_t key[8 + 4 * max_rank];
     size_t n = 0;
     const auto add = [&](size_t value) { key[n++] = static_cast<ptrdiff_t>(value); };
     add(static_cast<size_t>(x.dtype) | static_cast<size_t>(y.dtype) << 8 |
         (residual ? static_cast<size_t>(residual->dtype) + 1 : 0) << 16 | static_cast<size_t>(s.keep_axis) << 24);
-    add(static_cast<size_t>(x.rank) << 32 | static_cast<size_t>(axis));
+    add(static_cast<size_t>(x.rank) << 32 | static_cast<size_t>(g.axis));
     add(weights.groups);
     add(s.out_channels);
     add(static_cast<size_t>(threads));
@@ -188,7 +212,7 @@ class Preparations {
       for (int i = 0; i < count; ++i) key[n++] = values[i];
     };
     add_all(x.shape, x.rank);
-    for (int i = 0; i < x.rank; ++i) add(static_cast<size_t>(x.strides[i]) * steps[i]);
+    for (int i = 0; i < x.rank; ++i) add(static_cast<size_t>(x.strides[i]) * g.steps[i]);
     add_all(y.strides, y.rank);
     if (s.stride_count >= 0 || s.strides[0] != 1) add_all(y.shape, y.rank);
     if (residual) add_all(residual->strides, residual->rank);
@@ -199,7 +223,7 @@ class Preparations {
     if (!slot || slot->key.size() != n || std::memcmp(slot->key.data(), key, n * sizeof(ptrdiff_t)) != 0) {
       auto made = std::make_shared<Prepared>();
       made->key.assign(key, key + n);
-      made->problem = make_problem(x, y, residual, axis, s.keep_axis, steps, weights.groups, s.out_channels);
+      made->problem = make_problem(x, y, residual, g.axis, s.keep_axis, g.steps, weights.groups, s.out_channels);
       made->plan = make_plan(made->problem, machine(), threads);
       slot = std::move(made);
     }
@@ -220,9 +244,9 @@ Preparations& preparations() {
 }
 
 // Runs the call; false with a Python error set when a signal handler raised.
-bool compute(const Settings& s, const Weights& weights, const Array& x, const Array& y, const Array* residual, int axis,
-             const size_t* steps, int threads) {
-  const auto prepared = preparations().get(s, weights, x, y, residual, axis, steps, threads);
+bool compute(const Settings& s, const Weights& weights, const Array& x, const Array& y, const Array* residual,
+             const Geometry& g, int threads) {
+  const auto prepared = preparations().get(s, weights, x, y, residual, g, threads);
   const Plan& plan = prepared->plan;
   const Layer layer{{x.data, y.data, residual ? residual->data : nullptr}, &prepared->problem, &plan,
                     &weights.packed(prepared->problem.arithmetic, plan.family->width), s.epilogue};
@@ -250,23 +274,10 @@ PyObject* not_canonical() {
 PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, PyObject* residual_object,
                PyObject* out_object, PyObject* threads_object) {
   Array x, residual, out;
-  if (!view(x_object, x) || x.rank == 0) return not_canonical();
-  const int axis = s.channel_axis < 0 ? s.channel_axis + x.rank : s.channel_axis;
-  if (axis < 0 || axis >= x.rank || static_cast<size_t>(x.shape[axis]) != weights.in_channels * weights.groups)
-    return not_canonical();
-  size_t steps[max_rank];
-  if (!steps_for(s, x, axis, steps)) return not_canonical();
-
-  ptrdiff_t shape[max_rank];
-  int rank = 0;
-  for (int i = 0; i < x.rank; ++i) {
-    if (i != axis)
-      shape[rank++] = x.shape[i] ? (x.shape[i] - 1) / static_cast<ptrdiff_t>(steps[i]) + 1 : 0;
-    else if (s.keep_axis)
-      shape[rank++] = static_cast<ptrdiff_t>(s.out_channels);
-  }
+  Geometry g;
+  if (!view(x_object, x) || !locate(s, weights, x, g)) return not_canonical();
   const auto fits = [&](const Array& a) {
-    return a.rank == rank && std::memcmp(a.shape, shape, static_cast<size_t>(rank) * sizeof(ptrdiff_t)) == 0;
+    return a.rank == g.rank && std::memcmp(a.shape, g.shape, static_cast<size_t>(g.rank) * sizeof(ptrdiff_t)) == 0;
   };
   const bool adds = residual_object != Py_None;
   if (adds && (!view(residual_object, residual) || !fits(residual))) return not_canonical();
@@ -288,14 +299,14 @@ PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, Py
     in_place = !may_overlap(out, x) && !(adds && may_overlap(out, residual)) && !may_overlap_itself(out);
   }
   if (in_place) {
-    if (!compute(s, weights, x, out, adds ? &residual : nullptr, axis, steps, threads)) return nullptr;
+    if (!compute(s, weights, x, out, adds ? &residual : nullptr, g, threads)) return nullptr;
     Py_INCREF(out_object);
     return out_object;
   }
-  py::object result = py::reinterpret_steal<py::object>(new_array(rank, shape, dtype));
+  py::object result = py::reinterpret_steal<py::object>(new_array(g.rank, g.shape, dtype));
   Array y;
   if (!result || !view(result.ptr(), y)) return nullptr;
-  if (!compute(s, weights, x, y, adds ? &residual : nullptr, axis, steps, threads)) return nullptr;
+  if (!compute(s, weights, x, y, adds ? &residual : nullptr, g, threads)) return nullptr;
   if (out_object == Py_None) return result.release().ptr();
   if (py::detail::npy_api::get().PyArray_CopyInto_(out_object, result.ptr()) != 0) return nullptr;
   Py_INCREF(out_object);
@@ -421,18 +432,21 @@ const char* orientation_name(const Plan& plan) {
   return plan.few_filters ? "few_filters" : plan.orientation == Orientation::pixels_as_rows ? "pixels_as_rows" : "pixels_as_lanes";
 }
 
-// layer._plan(x, out, threads): how a call with these (canonical) arrays would run.
+// layer._plan(x, threads): how a call with these (canonical) arguments would run.
 PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
     const LayerState& state = *reinterpret_cast<LayerObject*>(self)->state;
     const Settings& s = state.settings;
-    Array x, y;
-    size_t steps[max_rank];
-    if (count != 3 || !view(args[0], x) || !view(args[1], y)) throw py::type_error("expected two arrays and a number of threads");
-    const int axis = s.channel_axis < 0 ? s.channel_axis + x.rank : s.channel_axis;
-    if (axis < 0 || axis >= x.rank || !steps_for(s, x, axis, steps)) throw py::value_error("x does not fit the layer");
-    const int threads = args[2] == Py_None ? get_num_threads() : py::handle(args[2]).cast<int>();
-    const Problem problem = make_problem(x, y, nullptr, axis, s.keep_axis, steps, state.weights->groups, s.out_channels);
+    Array x;
+    Geometry g;
+    if (count != 2 || !view(args[0], x) || !locate(s, *state.weights, x, g)) throw py::value_error("x does not fit the layer");
+    Array y{nullptr, s.result.value_or(x.dtype), g.rank, g.shape, nullptr};
+    ptrdiff_t strides[max_rank];
+    ptrdiff_t stride = static_cast<ptrdiff_t>(size_of(y.dtype));
+    for (int i = g.rank - 1; i >= 0; stride *= std::max<ptrdiff_t>(g.shape[i--], 1)) strides[i] = stride;
+    y.strides = strides;
+    const int threads = args[1] == Py_None ? get_num_threads() : py::handle(args[1]).cast<int>();
+    const Problem problem = make_problem(x, y, nullptr, g.axis, s.keep_axis, g.steps, state.weights->groups, s.out_channels);
     const Plan plan = make_plan(problem, machine(), threads);
     const Isa isa = plan.table->isa;
     py::dict d;

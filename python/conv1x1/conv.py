@@ -183,12 +183,12 @@ class Conv1x1(_conv1x1.Layer):
     @property
     def in_channels(self) -> int:
         """How many channels x must have."""
-        return self._spec.weight.shape[1] * self._spec.groups
+        return int(self._spec.weight.shape[1]) * self._spec.groups
 
     @property
     def out_channels(self) -> int:
         """How many filters there are."""
-        return self._spec.weight.shape[0]
+        return int(self._spec.weight.shape[0])
 
     @property
     def channel_axis(self) -> int:
@@ -244,10 +244,7 @@ class Conv1x1(_conv1x1.Layer):
         """
         spec = self._spec
         a, _, _, threads = _check.call(spec, x, None, None, threads)
-        position = _check.axis(a, spec.channel_axis)
-        steps = _check.strides_per_axis(a, position, spec.stride)
-        shape = _check.result_shape(a, position, steps, self.out_channels, spec.keep_axis)
-        return self._plan(a, np.empty(shape, spec.dtype or a.dtype), threads)
+        return self._plan(a, threads)
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = {n: getattr(self, n) for n in ("channel_axis", "stride", "groups", "activation", "dtype")}

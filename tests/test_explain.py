@@ -1,0 +1,304 @@
+"""`explain` promises the real arithmetic of one number, in words a student can follow and a drawing for a slide."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import itertools
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from conv1x1 import Explanation, explain, reference
+
+SEED = [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]]
+
+
+def texts_of(explanation: Explanation) -> Iterator[ET.Element]:
+    return ET.fromstring(explanation.to_svg()).iter("{http://www.w3.org/2000/svg}text")
+
+
+def numbers(*shape: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+
+
+X = numbers(28, 28, 192)
+
+#: Every kind of picture, with extreme shapes and numbers.
+CASES: dict[str, Callable[[], Explanation]] = {
+    "seed": lambda: explain(SEED, [2, 3], channel_axis=0),
+    "one filter": lambda: explain(X, numbers(1, 1, 192), at=(14, 9)),
+    "relu": lambda: explain(X, numbers(16, 192), numbers(16), activation="relu", at=(-1, -1), filter=15),
+    "line": lambda: explain(numbers(1000, 64), numbers(8, 64), at=999),
+    "pixel": lambda: explain(numbers(64), numbers(64)),
+    "groups": lambda: explain(X, numbers(8, 96), groups=2, at=(27, 27), filter=6),
+    "tall": lambda: explain(numbers(2000, 3, 6), numbers(3, 6), at=(1999, 2)),
+    "wide": lambda: explain(numbers(3, 2000, 6), numbers(3, 6), at=(2, 1999)),
+    "batch": lambda: explain(numbers(4, 2, 9, 9, 8, 5), numbers(7, 5), stride=2, at=(3, 1, 8, 4, 3), filter=6),
+    "no channels": lambda: explain(np.zeros((5, 5, 0)), np.zeros((2, 0)), [1.0, 2.0]),
+    "five axes": lambda: explain(
+        np.broadcast_to(np.float32(-1.23456e-30), (12, 16, 10, 12, 2048)),
+        numbers(1000, 2048),
+        at=(11, 15, 9, 11),
+        filter=999,
+    ),
+    "everything": lambda: explain(
+        1e30 * numbers(2, 30, 28, 2048),
+        1e-30 * numbers(64, 1024).astype(np.float64),
+        numbers(64),
+        groups=2,
+        stride=(2, 3),
+        activation=("clip", -1.23456e-5, 9.87654e20),
+        residual=-1e20 * np.abs(numbers(2, 15, 10, 64)),
+        dtype=np.float32,
+        at=(1, 7, 3),
+        filter=60,
+    ),
+    "not finite": lambda: explain(
+        np.array([[np.nan, np.inf, -np.inf, -1e-300, 1.7e308, -0.0]]), np.ones((1, 6)), activation="silu"
+    ),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def explanation(case: str) -> Explanation:
+    return CASES[case]()
+
+
+def test_seed_example_reads_as_a_calculation() -> None:
+    text = str(explain(SEED, [2, 3], channel_axis=0))
+    assert "2·1 + 3·5 = 17" in text
+    assert "x (2, 2, 2) · w (2,) → products (2, 2, 2) → sum over the 2 channels → (2, 2)" in text
+    assert "2·4 + 3·8 = 32" in str(explain(SEED, [2, 3], channel_axis=0, at=(1, 1)))
+    assert "−2·1 + 3·5 = 13" in str(explain(SEED, [-2, 3], channel_axis=0))
+    assert "2·1 + (−3)·5 = −13" in str(explain(SEED, [2, -3], channel_axis=0))
+
+
+def test_many_channels_are_shown_from_both_ends() -> None:
+    x, w = np.arange(1.0, 193.0), np.full(192, 2.0)
+    text = str(explain(x, w))
+    assert "2·1 + 2·2 + … + 2·192 = 37056" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["channel", "0", "1", "2", "…", "190", "191"] in rows
+    assert ["x", "1", "2", "3", "…", "191", "192"] in rows
+    assert ["w·x", "2", "4", "6", "…", "382", "384"] in rows
+
+
+def test_ledger_answers_what_shrinks() -> None:
+    x = numbers(28, 28, 192)
+    one = str(explain(x, numbers(1, 1, 192)))
+    ledger = "x (28, 28, 192) · w (1, 192) → products (28, 28, 192) → sum over the 192 channels → (28, 28, 1)"
+    assert f"\n  {ledger}\n" in one
+    many = str(explain(x, numbers(16, 192), filter=5))
+    assert "x (28, 28, 192) · filter 5 (1, 192) → products (28, 28, 192)" in many
+    assert "sum over the 192 channels → (28, 28, 1)\n" in many
+    assert "16 filters make 16 such sums, stacked → (28, 28, 16)" in many
+
+
+def test_stride_and_group_are_said() -> None:
+    text = str(
+        explain(numbers(2, 64, 20, 30), numbers(8, 32), groups=2, stride=2, channel_axis=1, at=(1, 9, 14), filter=7)
+    )
+    assert "pixel (1, 9, 14) of the result comes from pixel (1, 18, 28) of x" in text
+    assert "filter 7 sees the channels of its group only, 32 to 63" in text
+    assert "x (2, 64, 20, 30) → x[:, 32:64, ::2, ::2]" in text
+    assert "products (2, 32, 10, 15)" in text
+    assert "stacked → (2, 8, 10, 15)" in text
+
+
+def test_every_step_has_its_intermediate_value() -> None:
+    e = explain(
+        SEED,
+        [2, 3],
+        [0.5],
+        channel_axis=0,
+        residual=[[-30.0, 0.0], [0.0, 0.0]],
+        activation=("leaky_relu", 0.5),
+        dtype=np.float32,
+    )
+    assert [step[1:] for step in e.steps] == [
+        ("2·1 + 3·5", 17.0),
+        ("17 + 0.5", 17.5),
+        ("17.5 + (−30)", -12.5),
+        ("leaky_relu(−12.5, 0.5)", -6.25),
+        ("float32(−6.25)", -6.25),
+    ]
+    for _, arithmetic, value in e.steps:
+        assert f"{arithmetic} = {value:g}".replace("-", "−") in str(e)
+
+
+@pytest.mark.parametrize("channel_axis", [-1, 1, 0])
+@pytest.mark.parametrize("with_residual", [False, True])
+@pytest.mark.parametrize("activation", [None, "relu", "gelu", ("clip", -1, 1)])
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2, (1, 3)])
+def test_value_is_that_of_the_reference(
+    stride: Any, groups: int, with_bias: bool, activation: Any, with_residual: bool, channel_axis: int
+) -> None:
+    x = np.moveaxis(numbers(2, 5, 7, 6), -1, channel_axis)
+    w = numbers(4, 6 // groups)
+    bias = numbers(4) if with_bias else None
+    call: dict[str, Any] = {"channel_axis": channel_axis, "stride": stride, "groups": groups, "activation": activation}
+    y = reference(x, w, bias, **call)
+    if with_residual:
+        call["residual"] = numbers(*y.shape, seed=1)
+        y = reference(x, w, bias, **call)
+    pixels = np.moveaxis(y, channel_axis, -1)
+    *at, k = np.random.default_rng(2).integers(pixels.shape)
+    e = explain(x, w, bias, at=tuple(at), filter=k, **call)
+    assert e.value == pytest.approx(pixels[(*at, k)], rel=1e-12, abs=1e-12)
+    assert y[e.index] == pixels[(*at, k)]
+    assert e.steps[-1][2] == e.value
+    source = np.moveaxis(x, channel_axis, -1)[e.source]
+    np.testing.assert_array_equal(e.channels, source[e.first_channel : e.first_channel + len(e.channels)])
+    np.testing.assert_array_equal(e.products, e.channels * w[k])
+    assert e.shapes["result"] == y.shape
+
+
+def test_dtype_rounds_as_the_reference() -> None:
+    x, w = numbers(3, 3, 5).astype(np.float64) / 3, numbers(2, 5)
+    y = reference(x, w, dtype=np.float32)
+    assert explain(x, w, dtype=np.float32, at=(2, 1), filter=1).value == pytest.approx(float(y[2, 1, 1]), rel=2e-7)
+    assert np.float32(explain(x, w, dtype=np.float32).value) == explain(x, w, dtype=np.float32).value
+
+
+def test_work_and_memory_of_a_call() -> None:
+    e = explain(numbers(10, 12, 8), numbers(6, 4), numbers(6), groups=2, stride=2, residual=numbers(5, 6, 6))
+    assert e.flops == 2 * 4 * 6 * 30
+    assert e.bytes_read == 4 * (30 * 8 + 6 * 4 + 6 + 30 * 6)
+    assert e.bytes_written == 4 * 30 * 6
+    assert e.intensity == e.flops / (e.bytes_read + e.bytes_written)
+    assert explain(numbers(2, 8), numbers(6, 8), dtype=np.float64).bytes_written == 8 * 2 * 6
+    text = str(e)
+    assert "2 · 4 channels · 6 filters · 30 pixels = 1,440 FLOPs" in text
+    assert e.plan["kernel"] in text
+    assert f"{e.plan['rows']} rows × {e.plan['lanes']} lanes" in text
+
+
+def test_at_counts_like_an_index() -> None:
+    x, w = numbers(2, 5, 7, 3), numbers(4, 3)
+    assert explain(x, w).pixel == (0, 0, 0)
+    assert explain(x, w, at=(3, -1)).pixel == (0, 3, 6)
+    assert explain(x, w, at=-2).pixel == (0, 0, 5)
+    assert explain(x, w, at=(np.int64(-1), 0, 0), filter=-1).index == (1, 0, 0, 3)  # type: ignore[arg-type]
+    assert explain(x[0, 0, 0], w).index == (0,)
+    assert explain(x[0, 0, 0], w[0], at=()).index == ()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "words"),
+    [
+        ({"at": (5, 0)}, IndexError, r"expected -5 ≤ index < 5 on pixel axis 0, got 5"),
+        ({"at": (0, -8)}, IndexError, r"expected -7 ≤ index < 7 on pixel axis 1, got -8"),
+        ({"at": (0, 4), "stride": 2}, IndexError, r"expected -4 ≤ index < 4 on pixel axis 1, got 4"),
+        ({"at": (0, 0, 0)}, IndexError, r"3 indices; the result has 2 pixel axes, shape \(5, 7\)"),
+        ({"at": (0, 1.0)}, TypeError, "ints, got 1.0"),
+        ({"at": True}, TypeError, "ints, got True"),
+        ({"filter": 4}, IndexError, r"filter=4 .* expected -4 ≤ index < 4 on the channel axis, got 4"),
+        ({"filter": "0"}, TypeError, "filter='0' must hold ints"),
+    ],
+)
+def test_indices_outside_say_what_was_expected(kwargs: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        explain(numbers(5, 7, 3), numbers(4, 3), **kwargs)
+
+
+@pytest.mark.parametrize(("x", "w"), [((0, 7, 3), (4, 3)), ((5, 7, 3), (0, 3))])
+def test_nothing_to_explain(x: tuple[int, ...], w: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="no number to explain"):
+        explain(np.zeros(x), np.zeros(w))
+
+
+def test_errors_are_those_of_the_call() -> None:
+    with pytest.raises(ValueError, match="but x has 4"):
+        explain(numbers(5, 7, 4), numbers(4, 3))
+    with pytest.raises(TypeError, match="masked"):
+        explain(np.ma.masked_array(numbers(5, 3)), numbers(4, 3))
+
+
+def test_text_is_compact(case: str, explanation: Explanation) -> None:
+    lines = str(explanation).splitlines()
+    assert repr(explanation) == str(explanation)
+    assert len(lines) <= 27
+    if case not in ("five axes", "everything"):
+        assert max(map(len, lines)) <= 100
+
+
+def test_drawing_is_well_formed_and_self_contained(explanation: Explanation) -> None:
+    svg = explanation.to_svg()
+    root = ET.fromstring(svg)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert {element.tag.split("}")[1] for element in root} <= {"rect", "path", "text"}
+    assert "href" not in svg
+    assert "url(" not in svg
+    coordinates = " ".join(
+        v for element in root for k, v in element.attrib.items() if k in ("d", "x", "y", "width", "height")
+    )
+    assert "nan" not in coordinates
+    assert "inf" not in coordinates
+
+
+def test_drawing_shows_shapes_and_numbers() -> None:
+    e = explain(
+        SEED, [[2.0, 3.0], [4.0, -0.125]], [9.0, 0.5], channel_axis=0, activation=("clip", 0, 3), at=(1, 1), filter=1
+    )
+    texts = [element.text for element in texts_of(e)]
+    for shape in ("x (2, 2, 2)", "products (2, 2, 2)", "result (2, 2, 2)", "(1, 2)"):
+        assert shape in texts
+    for number in ("4", "8", "−0.125", "16", "−1", "15", "15.5", "3"):
+        assert number in texts
+    assert {"Σ over 2 channels =", "+ bias 0.5 =", "clip(15.5, 0, 3) ="} <= set(texts)
+
+
+def test_text_of_the_drawing_stays_inside_and_apart(explanation: Explanation) -> None:
+    """With letters as wide as DejaVu Sans', no text leaves the view box or runs into another."""
+    _, _, width, height = map(float, ET.fromstring(explanation.to_svg()).attrib["viewBox"].split())
+    boxes = []
+    for element in texts_of(explanation):
+        text = element.text or ""
+        x, y, size = (float(element.attrib[k]) for k in ("x", "y", "font-size"))
+        length = 0.6 * size * len(text)
+        left = x - {"start": 0.0, "middle": 0.5, "end": 1.0}[element.attrib["text-anchor"]] * length
+        assert 0 <= left < left + length <= width, text
+        assert size <= y <= height - 0.3 * size, text
+        boxes.append((left, left + length, y - 0.7 * size, y, text))
+    for a, b in itertools.combinations(boxes, 2):
+        apart = a[1] <= b[0] or b[1] <= a[0] or a[3] <= b[2] or b[3] <= a[2]
+        assert apart, (a[4], b[4])
+
+
+def test_notebook_shows_the_drawing_and_escapes() -> None:
+    e = explain(SEED, [2, 3], channel_axis=0)
+    page = e._repr_html_()
+    assert e.to_svg() in page
+    assert "2·1 + 3·5 = 17" in page
+    ET.fromstring(page)
+    rude = dataclasses.replace(e, plan={**e.plan, "kernel": "<b>&'\""})
+    assert "<b>" not in rude._repr_html_()
+    assert html.escape("<b>&'\"") in rude._repr_html_()
+    ET.fromstring(rude._repr_html_())
+
+
+def test_explanation_is_immutable() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        CASES["seed"]().value = 0.0  # type: ignore[misc]
+
+
+def test_not_finite_numbers_are_shown_as_they_are() -> None:
+    e = CASES["not finite"]()
+    assert np.isnan(e.value)
+    words = re.split(r"\s+", str(e))
+    assert {"nan", "inf", "−inf", "−1e−300", "1.7e308"} <= set(words)
+    overflow = explain(np.full((1, 2), 1e308), np.ones((1, 2)))
+    assert "1e308 + 1·1e308 = inf" in str(overflow)
