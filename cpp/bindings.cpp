@@ -64,22 +64,18 @@ bool writeable(PyObject* array) { return py::detail::check_flags(array, py::deta
 
 // ------------------------------------------------------------------------------------ state of the module
 
-// What `restricted` sets, for tests and measurements; plans are made for this machine.
-struct Restriction {
+// The instruction set in use, and what `restricted` asks for; the GIL guards it.
+struct Selection {
   Isa isa;
-  const MultiplyFamily* family = nullptr;
-  size_t vectors = 0;
+  Restriction only;
 };
 
-Restriction& restriction() {
-  static Restriction current{best_isa(cpu(), std::getenv("CONV1X1_MAX_ISA"))};
+Selection& selection() {
+  static Selection current{best_isa(cpu(), std::getenv("CONV1X1_MAX_ISA")), {}};
   return current;
 }
 
-Machine machine() {
-  const Restriction& r = restriction();
-  return {kernels(r.isa, cpu()), r.family, r.vectors, cpu().halves_pair_up, cpu().l2_bytes};
-}
+Machine machine() { return {kernels(selection().isa, cpu()), selection().only, cpu().halves_pair_up, cpu().l2_bytes}; }
 
 std::string kernel_name(const MultiplyFamily& family, Isa isa, size_t vectors) {
   return std::string(isa_name(isa)) + (family.dtype == DType::float64 ? "_f64_" : "_f32_") +
@@ -248,8 +244,11 @@ bool compute(const Settings& s, const Weights& weights, const Array& x, const Ar
              const Geometry& g, int threads) {
   const auto prepared = preparations().get(s, weights, x, y, residual, g, threads);
   const Plan& plan = prepared->plan;
-  const Layer layer{{x.data, y.data, residual ? residual->data : nullptr}, &prepared->problem, &plan,
-                    &weights.packed(prepared->problem.arithmetic, plan.family->width), s.epilogue};
+  const Layer layer{{x.data, y.data, residual ? residual->data : nullptr},
+                    &prepared->problem,
+                    &plan,
+                    &weights.packed(prepared->problem.arithmetic, plan.family->width),
+                    s.epilogue};
   if (plan.microseconds < worth_releasing_microseconds) return convolve(&layer, 1, nullptr, nullptr);
   PyThreadState* released = PyEval_SaveThread();
   Interruption interruption(released);
@@ -337,8 +336,7 @@ struct LayerState {
 };
 
 struct LayerObject {
-  PyObject_HEAD
-  vectorcallfunc vectorcall;
+  PyObject_HEAD vectorcallfunc vectorcall;
   LayerState* state;
 };
 
@@ -346,7 +344,8 @@ std::unique_ptr<LayerState> make_state(py::tuple spec) {
   auto state = std::make_unique<LayerState>();
   Settings& s = state->settings;
   Array weight, bias;
-  if (!view(py::object(spec[0]).ptr(), weight) || weight.rank != 2) throw py::type_error("weight must be (K, C/groups) floats");
+  if (!view(py::object(spec[0]).ptr(), weight) || weight.rank != 2)
+    throw py::type_error("weight must be (K, C/groups) floats");
   const bool biased = !spec[1].is_none();
   if (biased && !view(py::object(spec[1]).ptr(), bias)) throw py::type_error("bias must be (K,) floats");
   s.channel_axis = spec[2].cast<int>();
@@ -360,11 +359,12 @@ std::unique_ptr<LayerState> make_state(py::tuple spec) {
   }
   const auto groups = spec[5].cast<size_t>();
   const auto activation = spec[6].cast<py::tuple>();
-  s.epilogue = epilogue_of(activation[0].cast<std::string>(), activation[1].cast<double>(), activation[2].cast<double>());
+  s.epilogue =
+      epilogue_of(activation[0].cast<std::string>(), activation[1].cast<double>(), activation[2].cast<double>());
   if (!spec[7].is_none()) s.result = dtype_of(py::object(spec[7]).ptr());
   s.out_channels = static_cast<size_t>(weight.shape[0]);
-  state->weights = std::make_unique<Weights>(weight.data, weight.dtype, biased ? bias.data : nullptr, bias.dtype, groups,
-                                             s.out_channels / groups, static_cast<size_t>(weight.shape[1]));
+  state->weights = std::make_unique<Weights>(weight.data, weight.dtype, biased ? bias.data : nullptr, bias.dtype,
+                                             groups, s.out_channels / groups, static_cast<size_t>(weight.shape[1]));
   state->spec = std::move(spec);
   return state;
 }
@@ -377,11 +377,13 @@ void layer_dealloc(PyObject* self) {
 }
 
 // Fills `values` from positional and keyword arguments; false with a TypeError set.
-bool parse(const char* const* names, PyObject** values, Py_ssize_t count, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
+bool parse(const char* const* names, PyObject** values, Py_ssize_t count, PyObject* const* args, size_t nargsf,
+           PyObject* kwnames) {
   const Py_ssize_t positional = PyVectorcall_NARGS(nargsf);
   if (positional > count) {
-    PyErr_Format(PyExc_TypeError, "a layer takes at most %zd arguments, got %zd: layer(x, residual=None, out=None, threads=None)",
-                 count, positional);
+    PyErr_Format(PyExc_TypeError,
+                 "a layer takes at most %zd arguments, got %zd: layer(x, residual=None, out=None, threads=None)", count,
+                 positional);
     return false;
   }
   for (Py_ssize_t i = 0; i < positional; ++i) values[i] = args[i];
@@ -391,8 +393,10 @@ bool parse(const char* const* names, PyObject** values, Py_ssize_t count, PyObje
     Py_ssize_t i = 0;
     while (i < count && PyUnicode_CompareWithASCIIString(name, names[i]) != 0) ++i;
     if (i == count || i < positional) {
-      PyErr_Format(PyExc_TypeError, i == count ? "a layer has no argument %R: layer(x, residual=None, out=None, threads=None)"
-                                               : "a layer got two values for argument %R", name);
+      PyErr_Format(PyExc_TypeError,
+                   i == count ? "a layer has no argument %R: layer(x, residual=None, out=None, threads=None)"
+                              : "a layer got two values for argument %R",
+                   name);
       return false;
     }
     values[i] = args[positional + k];
@@ -428,32 +432,37 @@ PyObject* layer_spec(PyObject* self, void*) {
   return reinterpret_cast<LayerObject*>(self)->state->spec.inc_ref().ptr();
 }
 
-const char* orientation_name(const Plan& plan) {
-  return plan.few_filters ? "few_filters" : plan.orientation == Orientation::pixels_as_rows ? "pixels_as_rows" : "pixels_as_lanes";
+const char* orientation_name(Orientation o) {
+  return o == Orientation::pixels_as_rows ? "pixels_as_rows" : "pixels_as_lanes";
 }
 
-// layer._plan(x, threads): how a call with these (canonical) arguments would run.
+// layer._plan(x, out, threads): how a call with these (canonical) arguments would run.
 PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
     const LayerState& state = *reinterpret_cast<LayerObject*>(self)->state;
     const Settings& s = state.settings;
-    Array x;
+    Array x, y;
     Geometry g;
-    if (count != 2 || !view(args[0], x) || !locate(s, *state.weights, x, g)) throw py::value_error("x does not fit the layer");
-    Array y{nullptr, s.result.value_or(x.dtype), g.rank, g.shape, nullptr};
+    if (count != 3 || !view(args[0], x) || !locate(s, *state.weights, x, g))
+      throw py::value_error("x does not fit the layer");
     ptrdiff_t strides[max_rank];
-    ptrdiff_t stride = static_cast<ptrdiff_t>(size_of(y.dtype));
-    for (int i = g.rank - 1; i >= 0; stride *= std::max<ptrdiff_t>(g.shape[i--], 1)) strides[i] = stride;
-    y.strides = strides;
-    const int threads = args[1] == Py_None ? get_num_threads() : py::handle(args[1]).cast<int>();
-    const Problem problem = make_problem(x, y, nullptr, g.axis, s.keep_axis, g.steps, state.weights->groups, s.out_channels);
+    if (args[1] == Py_None) {
+      y = {nullptr, s.result.value_or(x.dtype), g.rank, g.shape, strides};
+      ptrdiff_t stride = static_cast<ptrdiff_t>(size_of(y.dtype));
+      for (int i = g.rank - 1; i >= 0; stride *= std::max<ptrdiff_t>(g.shape[i--], 1)) strides[i] = stride;
+    } else if (!view(args[1], y) || y.rank != g.rank) {
+      throw py::value_error("out does not fit the result");
+    }
+    const int threads = args[2] == Py_None ? get_num_threads() : py::handle(args[2]).cast<int>();
+    const Problem problem =
+        make_problem(x, y, nullptr, g.axis, s.keep_axis, g.steps, state.weights->groups, s.out_channels);
     const Plan plan = make_plan(problem, machine(), threads);
     const Isa isa = plan.table->isa;
     py::dict d;
     d["kernel"] = plan.few_filters ? std::string(plan.table->few_filters_name[static_cast<size_t>(problem.arithmetic)])
                                    : kernel_name(*plan.family, isa, plan.vectors);
     d["isa"] = isa_name(isa);
-    d["orientation"] = orientation_name(plan);
+    d["orientation"] = plan.few_filters ? "few_filters" : orientation_name(plan.orientation);
     d["order"] = plan.order == Order::chain ? "chain" : "lanes";
     d["rows"] = static_cast<int>(plan.family->max_rows[plan.vectors - 1]);
     d["lanes"] = plan.vectors * plan.family->width;
@@ -482,7 +491,8 @@ PyObject* layer_new(PyTypeObject* type, PyObject* args, PyObject*) {
   });
 }
 
-PyGetSetDef layer_getset[] = {{"_spec", layer_spec, nullptr, nullptr, nullptr}, {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyGetSetDef layer_getset[] = {{"_spec", layer_spec, nullptr, nullptr, nullptr},
+                              {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
 PyMethodDef layer_methods[] = {
     {"_plan", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(layer_plan)), METH_FASTCALL, nullptr},
@@ -511,11 +521,13 @@ PyType_Spec layer_type = {"conv1x1._conv1x1.Layer", sizeof(LayerObject), 0,
 PyObject* one_shot(PyObject*, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
     Array x, w, bias;
-    if (count != 11 || !view(args[0], x) || !view(args[1], w) || w.rank != 2 || w.dtype != x.dtype) return not_canonical();
+    if (count != 11 || !view(args[0], x) || !view(args[1], w) || w.rank != 2 || w.dtype != x.dtype)
+      return not_canonical();
     const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(w.dtype));
     if (w.strides[1] != size || w.strides[0] != w.shape[1] * size) return not_canonical();
     const bool biased = args[2] != Py_None;
-    if (biased && (!view(args[2], bias) || bias.rank != 1 || bias.shape[0] != w.shape[0] || bias.strides[0] != static_cast<ptrdiff_t>(size_of(bias.dtype))))
+    if (biased && (!view(args[2], bias) || bias.rank != 1 || bias.shape[0] != w.shape[0] ||
+                   bias.strides[0] != static_cast<ptrdiff_t>(size_of(bias.dtype))))
       return not_canonical();
     const auto is_one = [](PyObject* o) { return PyLong_CheckExact(o) && PyLong_AsLong(o) == 1; };
     if (!PyLong_CheckExact(args[3]) || !is_one(args[4]) || !is_one(args[5]) || args[6] != Py_None || args[8] != Py_None)
@@ -565,27 +577,31 @@ py::list list_kernels() {
   return list;
 }
 
-// Plans use this instruction set (null: the best), and this kernel where the type and the order fit it.
-void restrict_to(const std::optional<std::string>& isa, const std::optional<std::string>& kernel) {
-  Restriction wanted{isa ? isa_from_name(*isa, cpu()) : best_isa(cpu(), std::getenv("CONV1X1_MAX_ISA"))};
+// Plans use this instruction set (none: the best), and this kernel and orientation where type and order fit.
+void restrict_to(const std::optional<std::string>& isa, const std::optional<std::string>& kernel,
+                 const std::optional<std::string>& orientation) {
+  Selection wanted{isa ? isa_from_name(*isa, cpu()) : best_isa(cpu(), std::getenv("CONV1X1_MAX_ISA")), {}};
+  if (orientation) {
+    for (Orientation o : {Orientation::pixels_as_rows, Orientation::pixels_as_lanes})
+      if (*orientation == orientation_name(o)) wanted.only.orientation = o;
+    if (!wanted.only.orientation) throw py::value_error("no orientation '" + *orientation + "'");
+  }
   bool found = !kernel;
   for (size_t i = 0; i < isa_count && kernel; ++i) {
     const KernelTable* table = cpu().supports[i] ? kernels(static_cast<Isa>(i), cpu()) : nullptr;
     if (!table || (isa && table->isa != wanted.isa)) continue;
+    const auto take = [&](const MultiplyFamily* family, size_t vectors) {
+      wanted = {table->isa, {family, vectors, wanted.only.orientation}};
+      found = true;
+    };
     for (size_t f = 0; f < table->family_count; ++f)
       for (size_t v = 1; v <= table->families[f].max_vectors; ++v)
-        if (*kernel == kernel_name(table->families[f], table->isa, v)) {
-          wanted = {table->isa, &table->families[f], v};
-          found = true;
-        }
+        if (*kernel == kernel_name(table->families[f], table->isa, v)) take(&table->families[f], v);
     for (const char* name : table->few_filters_name)
-      if (*kernel == name) {
-        wanted = {table->isa};
-        found = true;
-      }
+      if (*kernel == name) take(nullptr, 0);
   }
   if (!found) throw py::value_error("no kernel '" + *kernel + "' that this CPU can run; see _conv1x1.kernels()");
-  restriction() = wanted;
+  selection() = wanted;
   preparations().clear();
 }
 
@@ -600,7 +616,7 @@ py::dict config() {
   d["cpu"] = cpu().name;
   d["isas_built"] = built;
   d["isas_supported"] = supported;
-  d["isa"] = isa_name(restriction().isa);
+  d["isa"] = isa_name(selection().isa);
   d["fused"] = machine().table->fused;
   d["threads"] = get_num_threads();
   return d;
@@ -614,11 +630,12 @@ PYBIND11_MODULE(_conv1x1, m) {
   if (!type || PyModule_AddFunctions(m.ptr(), functions) != 0) throw py::error_already_set();
   m.attr("Layer") = type;
   m.def("kernels", list_kernels);
-  m.def("restrict", restrict_to, py::arg("isa") = py::none(), py::arg("kernel") = py::none());
+  m.def("restrict", restrict_to, py::arg("isa") = py::none(), py::arg("kernel") = py::none(),
+        py::arg("orientation") = py::none());
   m.def("config", config);
   m.def("get_num_threads", get_num_threads);
   m.def("set_num_threads", set_num_threads, py::arg("n"));
-  restriction();
+  selection();
   get_num_threads();
 }
 

@@ -124,7 +124,8 @@ class LayerTile {
     char* dst = source_.data;
     Runs runs(problem_.source, first_, last_);
     for (Run run; runs.next(run); dst += static_cast<ptrdiff_t>(run.n) * source_.pixel)
-      copy({x_channel(channel) + run.x, run.x_step, problem_.x.channel, dst, source_.pixel, source_.channel, run.n, channels});
+      copy({x_channel(channel) + run.x, run.x_step, problem_.x.channel, dst, source_.pixel, source_.channel, run.n,
+            channels});
   }
 
   // Calls fn(x, x_pixel, x_channel, y, y_pixel, y_channel, run) for each run of pixels that is even on both sides.
@@ -191,17 +192,24 @@ class LayerTile {
                                 const Run& run) {
         m.lane_channel = x_channel;
         m.out_row = y_channel;
-        for_each_column(run.n, [&](size_t lane, size_t vectors, size_t last_lanes) {
-          const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(lane) * size_;
-          m.lanes = x + lane_bytes;
-          m.last_lanes = last_lanes;
-          for (size_t k = 0; k < filters_; k += width) {
-            const ptrdiff_t row = static_cast<ptrdiff_t>(k);
-            m.rows = weights_.panel(group_, filter_ + k) + skipped;
-            m.out = y + lane_bytes + row * y_channel;
-            m.bias = bias ? bias + row * size_ : nullptr;
-            m.residual = residual ? residual + run.residual + lane_bytes + row * m.residual_row : nullptr;
-            multiply_rows(m, vectors, std::min(width, filters_ - k), m.bias ? size_ : 0);
+        // As many pixels at a time as stay in the first-level cache while the filters pass over them: the longer the
+        // stretches of y that are written, the better.
+        split((run.n + width - 1) / width, plan_.near_vectors, [&](size_t first, size_t count, size_t vectors_near) {
+          for (size_t near = first * width; count > 0; near += vectors_near * width, --count) {
+            const size_t pixels = std::min(vectors_near * width, run.n - near);
+            for (size_t k = 0; k < filters_; k += width) {
+              const ptrdiff_t row = static_cast<ptrdiff_t>(k);
+              m.rows = weights_.panel(group_, filter_ + k) + skipped;
+              m.bias = bias ? bias + row * size_ : nullptr;
+              for_each_column(pixels, [&](size_t lane, size_t vectors, size_t last_lanes) {
+                const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(near + lane) * size_;
+                m.lanes = x + lane_bytes;
+                m.last_lanes = last_lanes;
+                m.out = y + lane_bytes + row * y_channel;
+                m.residual = residual ? residual + run.residual + lane_bytes + row * m.residual_row : nullptr;
+                multiply_rows(m, vectors, std::min(width, filters_ - k), m.bias ? size_ : 0);
+              });
+            }
           }
         });
       });
@@ -240,14 +248,15 @@ class LayerTile {
     f.channels = problem_.in_channels;
     f.filters = problem_.out_channels;
     f.bias = weights_.bias_at(group_, 0);
-    for_each_run(0, [&](const char* x, ptrdiff_t x_pixel, ptrdiff_t, char* y, ptrdiff_t y_pixel, ptrdiff_t, const Run& run) {
-      f.x = x;
-      f.pixel_stride = x_pixel;
-      f.pixels = run.n;
-      f.out = y;
-      f.out_pixel = y_pixel;
-      plan_.table->few_filters[index(problem_.arithmetic)](f);
-    });
+    for_each_run(
+        0, [&](const char* x, ptrdiff_t x_pixel, ptrdiff_t, char* y, ptrdiff_t y_pixel, ptrdiff_t, const Run& run) {
+          f.x = x;
+          f.pixel_stride = x_pixel;
+          f.pixels = run.n;
+          f.out = y;
+          f.out_pixel = y_pixel;
+          plan_.table->few_filters[index(problem_.arithmetic)](f);
+        });
   }
 
   // Lane order with pixels as lanes: the multiply kernel runs once for each partial sum, over every 16th channel.
@@ -260,27 +269,28 @@ class LayerTile {
     m.lane_vector = vector_bytes;
     m.out_row = static_cast<ptrdiff_t>(pitch) * size_;
     CombinePartials combine{partial_, pitch, problem_.out_channels, 0, weights_.bias_at(group_, 0), nullptr, 0};
-    for_each_run(0, [&](const char* x, ptrdiff_t, ptrdiff_t x_channel, char* y, ptrdiff_t, ptrdiff_t y_channel, const Run& run) {
-      m.lane_channel = static_cast<ptrdiff_t>(partials) * x_channel;
-      combine.out_row = y_channel;
-      for_each_column(run.n, [&](size_t lane, size_t vectors, size_t last_lanes) {
-        const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(lane) * size_;
-        m.last_lanes = last_lanes;
-        for (size_t i = 0; i < partials; ++i) {
-          const ptrdiff_t channel = static_cast<ptrdiff_t>(i);
-          m.lanes = x + lane_bytes + channel * x_channel;
-          m.channels = (problem_.in_channels - i + partials - 1) / partials;
-          for (size_t k = 0; k < problem_.out_channels; k += width) {
-            m.rows = weights_.panel(group_, k) + channel * vector_bytes;
-            m.out = partial_ + static_cast<ptrdiff_t>(i * problem_.out_channels + k) * m.out_row;
-            multiply_rows(m, vectors, std::min(width, problem_.out_channels - k), 0);
-          }
-        }
-        combine.lanes = (vectors - 1) * width + last_lanes;
-        combine.out = y + lane_bytes;
-        plan_.table->combine_partials[index(problem_.arithmetic)](combine);
-      });
-    });
+    for_each_run(
+        0, [&](const char* x, ptrdiff_t, ptrdiff_t x_channel, char* y, ptrdiff_t, ptrdiff_t y_channel, const Run& run) {
+          m.lane_channel = static_cast<ptrdiff_t>(partials) * x_channel;
+          combine.out_row = y_channel;
+          for_each_column(run.n, [&](size_t lane, size_t vectors, size_t last_lanes) {
+            const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(lane) * size_;
+            m.last_lanes = last_lanes;
+            for (size_t i = 0; i < partials; ++i) {
+              const ptrdiff_t channel = static_cast<ptrdiff_t>(i);
+              m.lanes = x + lane_bytes + channel * x_channel;
+              m.channels = (problem_.in_channels - i + partials - 1) / partials;
+              for (size_t k = 0; k < problem_.out_channels; k += width) {
+                m.rows = weights_.panel(group_, k) + channel * vector_bytes;
+                m.out = partial_ + static_cast<ptrdiff_t>(i * problem_.out_channels + k) * m.out_row;
+                multiply_rows(m, vectors, std::min(width, problem_.out_channels - k), 0);
+              }
+            }
+            combine.lanes = (vectors - 1) * width + last_lanes;
+            combine.out = y + lane_bytes;
+            plan_.table->combine_partials[index(problem_.arithmetic)](combine);
+          });
+        });
   }
 
   bool fuse_clamp() const {
@@ -303,8 +313,8 @@ class LayerTile {
       const Tile at = out_scratch_ ? Tile{target_.data + done * target_.pixel, target_.pixel, target_.channel}
                                    : Tile{y + run.y, run.y_step, problem_.y.channel};
       if (add_residual)
-        add({data_.residual + run.residual + y_filter(problem_.residual), run.residual_step,
-             problem_.residual.channel, at.data, at.pixel, at.channel, run.n, filters_});
+        add({data_.residual + run.residual + y_filter(problem_.residual), run.residual_step, problem_.residual.channel,
+             at.data, at.pixel, at.channel, run.n, filters_});
       if (activates) activate(at, run.n);
       if (moves) copy({at.data, at.pixel, at.channel, y + run.y, run.y_step, problem_.y.channel, run.n, filters_});
     }
@@ -332,7 +342,7 @@ class LayerTile {
   const size_t first_, last_;
   char* const scratch_;
   size_t group_ = 0, filter_ = 0, filters_ = 0;
-  bool staged_ = false;                          // source_ holds what stage() brought
+  bool staged_ = false;                            // source_ holds what stage() brought
   bool in_scratch_ = false, out_scratch_ = false;  // the pixels are in source_, the results go to target_
   Tile source_, target_;
   char* partial_ = nullptr;
@@ -342,7 +352,7 @@ struct Work {
   const Layer* layers;
   size_t count;
   size_t tile_pixels;
-  size_t parts;          // units in a tile
+  size_t parts;          // units in a tile: the parts of an only layer; 1 for a list, whose tiles stay whole
   size_t handed_bytes;   // scratch for what one layer hands to the next; two of these, then the layers' own
   size_t scratch_bytes;  // in all, for each thread
   bool (*stop)(void*);
@@ -351,11 +361,20 @@ struct Work {
 
 size_t parts_of(const Layer& layer) { return layer.problem->groups * layer.plan->chunks; }
 
-void run_part(const Layer& layer, size_t first, size_t last, size_t part, const Tile* source, const Tile* target, char* scratch) {
+Tile handed_tile(const Layer& layer, char* data, size_t pixels) {
+  const size_t size = size_of(layer.problem->arithmetic), filters = layer.problem->groups * layer.problem->out_channels;
+  const bool rows = layer.plan->orientation == Orientation::pixels_as_rows;
+  return {data, static_cast<ptrdiff_t>(size * (rows ? filters : 1)),
+          static_cast<ptrdiff_t>(size * (rows ? 1 : pixels))};
+}
+
+void run_part(const Layer& layer, size_t first, size_t last, size_t part, const Tile* source, const Tile* target,
+              char* scratch) {
   const Plan& plan = *layer.plan;
   const size_t filter = part % plan.chunks * plan.chunk_filters;
   LayerTile(layer, first, last, scratch)
-      .run(source, target, part / plan.chunks, filter, std::min(plan.chunk_filters, layer.problem->out_channels - filter));
+      .run(source, target, part / plan.chunks, filter,
+           std::min(plan.chunk_filters, layer.problem->out_channels - filter));
 }
 
 void run_unit(void* context, size_t index) noexcept {
@@ -363,29 +382,25 @@ void run_unit(void* context, size_t index) noexcept {
   char* scratch = thread_scratch(work.scratch_bytes);
   const size_t first = index / work.parts * work.tile_pixels;
   const size_t last = std::min(first + work.tile_pixels, work.layers->problem->pixels);
-  if (work.count == 1) {
-    run_part(*work.layers, first, last, index % work.parts, nullptr, nullptr, scratch);
-    return;
-  }
   Tile handed[2];
   const Tile* source = nullptr;
   for (size_t l = 0; l < work.count; ++l) {
     const Layer& layer = work.layers[l];
     const Tile* target = nullptr;
     if (l + 1 < work.count) {
-      const size_t size = size_of(layer.problem->arithmetic), filters = layer.problem->groups * layer.problem->out_channels;
-      const bool rows = layer.plan->orientation == Orientation::pixels_as_rows;
-      handed[l % 2] = {scratch + l % 2 * work.handed_bytes, static_cast<ptrdiff_t>(size * (rows ? filters : 1)),
-                       static_cast<ptrdiff_t>(size * (rows ? 1 : work.tile_pixels))};
+      handed[l % 2] = handed_tile(layer, scratch + l % 2 * work.handed_bytes, work.tile_pixels);
       target = &handed[l % 2];
     }
-    for (size_t part = 0; part < parts_of(layer); ++part)
-      run_part(layer, first, last, part, source, target, scratch + 2 * work.handed_bytes);
+    const size_t parts = parts_of(layer) / work.parts;
+    for (size_t part = 0; part < parts; ++part)
+      run_part(layer, first, last, index % work.parts + part, source, target, scratch + 2 * work.handed_bytes);
     source = target;
   }
 }
 
-bool enter(void* context) noexcept { return thread_scratch(static_cast<const Work*>(context)->scratch_bytes) != nullptr; }
+bool enter(void* context) noexcept {
+  return thread_scratch(static_cast<const Work*>(context)->scratch_bytes) != nullptr;
+}
 
 bool stop(void* context) {
   const Work& work = *static_cast<const Work*>(context);
@@ -403,8 +418,8 @@ bool convolve(const Layer* layers, size_t count, bool (*stop_asked)(void*), void
   for (size_t l = 0; l < count; ++l) {
     const Problem& p = *layers[l].problem;
     if (l + 1 < count)
-      work.handed_bytes = std::max(work.handed_bytes,
-                                   (p.groups * p.out_channels * work.tile_pixels * size_of(p.arithmetic) + 63) / 64 * 64);
+      work.handed_bytes = std::max(
+          work.handed_bytes, (p.groups * p.out_channels * work.tile_pixels * size_of(p.arithmetic) + 63) / 64 * 64);
     work.scratch_bytes = std::max(work.scratch_bytes, layers[l].plan->scratch_bytes);
   }
   work.scratch_bytes += 2 * work.handed_bytes;

@@ -19,18 +19,14 @@ extern const KernelTable conv1x1_avx512;
 
 const KernelTable* kernels(Isa isa, const Cpu& cpu) {
   switch (isa) {
-    case Isa::portable:
-      return &conv1x1_portable[cpu.fma];
+    case Isa::portable: return &conv1x1_portable[cpu.fma];
 #ifdef CONV1X1_HAS_AVX2
-    case Isa::avx2:
-      return &conv1x1_avx2;
+    case Isa::avx2: return &conv1x1_avx2;
 #endif
 #ifdef CONV1X1_HAS_AVX512
-    case Isa::avx512:
-      return &conv1x1_avx512;
+    case Isa::avx512: return &conv1x1_avx512;
 #endif
-    default:
-      return nullptr;
+    default: return nullptr;
   }
 }
 
@@ -44,7 +40,8 @@ struct Registers {
 
 Registers cpuid(unsigned leaf, unsigned subleaf = 0) {
   Registers r{};
-  if (__get_cpuid_max(leaf & 0x80000000u, nullptr) >= leaf) __cpuid_count(leaf, subleaf, r.a, r.b, r.c, r.d);
+  if (static_cast<unsigned>(__get_cpuid_max(leaf & 0x80000000u, nullptr)) >= leaf)
+    __cpuid_count(leaf, subleaf, r.a, r.b, r.c, r.d);
   return r;
 }
 
@@ -123,7 +120,8 @@ Isa isa_from_name(const std::string& name, const Cpu& cpu) {
     if (name != isa_name(isa)) continue;
     if (cpu.supports[i]) return isa;
     throw std::invalid_argument("instruction set '" + name + "' is not supported " +
-                                (kernels(isa, cpu) ? "by this CPU" : "by this build") + "; valid here: " + supported_names(cpu));
+                                (kernels(isa, cpu) ? "by this CPU" : "by this build") +
+                                "; valid here: " + supported_names(cpu));
   }
   throw std::invalid_argument("instruction set '" + name + "' is unknown; valid here: " + supported_names(cpu));
 }

@@ -29,49 +29,49 @@ constexpr size_t partials = 16;
 // ascending, one accumulator an output; then + bias, + residual, clamp where they are given.
 // Rows are broadcast, lanes are vectors. Either side may be the pixels, the other the filters.
 struct Multiply {
-  const char* rows;           // rows(i, c) = rows + i * row_stride + c * row_channel
+  const char* rows;  // rows(i, c) = rows + i * row_stride + c * row_channel
   ptrdiff_t row_stride;
   ptrdiff_t row_channel;
-  const char* lanes;          // lanes(c, vector v) = lanes + v * lane_vector + c * lane_channel, contiguous within
+  const char* lanes;  // lanes(c, vector v) = lanes + v * lane_vector + c * lane_channel, contiguous within
   ptrdiff_t lane_vector;
   ptrdiff_t lane_channel;
   size_t channels;
-  char* out;                  // out(i, j) = out + i * out_row + j * sizeof(T)
+  char* out;  // out(i, j) = out + i * out_row + j * sizeof(T)
   ptrdiff_t out_row;
-  const char* bias;           // null for none; one number a row, or one a lane (readable to whole vectors)
+  const char* bias;  // null for none; one number a row, or one a lane (readable to whole vectors)
   bool bias_per_row;
-  const char* residual;       // null for none; laid out as out is, with its own row stride
+  const char* residual;  // null for none; laid out as out is, with its own row stride
   ptrdiff_t residual_row;
-  bool resume;                // start from what `out` holds instead of from zero
+  bool resume;  // start from what `out` holds instead of from zero
   bool clamp;
   double lo, hi;
-  size_t last_lanes;          // lanes in use in the last vector, 1 … width
-  size_t blocks;              // repeat for this many blocks of rows, one after the other
+  size_t last_lanes;  // lanes in use in the last vector, 1 … width
+  size_t blocks;      // repeat for this many blocks of rows, one after the other
 };
 
 using MultiplyFn = void (*)(const Multiply&) noexcept;
 
 // The family of multiply kernels with one vector type: fn(vectors, rows) for each height that fits the registers.
 struct MultiplyFamily {
-  const char* name;           // "avx512_f32x16"
+  const char* name;  // "avx512_f32x16"
   DType dtype;
-  size_t width;               // elements in a vector
+  size_t width;  // elements in a vector
   size_t max_vectors;
-  const unsigned char* max_rows;          // [vectors - 1]
-  const MultiplyFn* const* fn;            // [vectors - 1][rows - 1]
+  const unsigned char* max_rows;  // [vectors - 1]
+  const MultiplyFn* const* fn;    // [vectors - 1][rows - 1]
 };
 
 // Few filters over contiguous channels, in lane order: out[p, k] = tree(16 partial sums) + bias[k].
 struct FewFilters {
-  const char* x;              // pixel p at x + p * pixel_stride, channels contiguous
+  const char* x;  // pixel p at x + p * pixel_stride, channels contiguous
   ptrdiff_t pixel_stride;
   size_t pixels;
-  const char* weights;        // filter k at weights + k * filter_stride, channels contiguous
+  const char* weights;  // filter k at weights + k * filter_stride, channels contiguous
   ptrdiff_t filter_stride;
   size_t channels;
-  size_t filters;             // 1 … 4
-  const char* bias;           // null for none
-  char* out;                  // out + p * out_pixel + k * sizeof(T)
+  size_t filters;    // 1 … 4
+  const char* bias;  // null for none
+  char* out;         // out + p * out_pixel + k * sizeof(T)
   ptrdiff_t out_pixel;
 };
 
@@ -79,12 +79,12 @@ using FewFiltersFn = void (*)(const FewFilters&) noexcept;
 
 // Lane order with pixels as lanes: adds up the 16 partial rows, out[k, n] = tree(partial[i, k, n]) + bias[k].
 struct CombinePartials {
-  char* partial;              // [16][filters][pitch], clobbered
-  size_t pitch;               // elements between rows
+  char* partial;  // [16][filters][pitch], clobbered
+  size_t pitch;   // elements between rows
   size_t filters;
   size_t lanes;
-  const char* bias;           // null for none
-  char* out;                  // out + k * out_row + n * sizeof(T)
+  const char* bias;  // null for none
+  char* out;         // out + k * out_row + n * sizeof(T)
   ptrdiff_t out_row;
 };
 
@@ -104,7 +104,7 @@ using ActivateFn = void (*)(char* y, size_t n, Activation, double a, double b) n
 
 struct KernelTable {
   Isa isa;
-  bool fused;                 // multiplies and adds with one rounding
+  bool fused;  // multiplies and adds with one rounding
   const MultiplyFamily* families;
   size_t family_count;
   FewFiltersFn few_filters[dtype_count];

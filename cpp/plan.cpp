@@ -18,6 +18,13 @@ size_t round_up(size_t n, size_t multiple) { return ceil_div(n, multiple) * mult
 // Below this many microseconds of one thread's work, waking another one costs more than it brings.
 constexpr double worth_a_thread = 60;
 
+// What stays in the first-level cache while something else streams past it.
+constexpr size_t first_level_bytes = 24000;
+
+// Pixels that the filters pass over together, as lanes: more than the first-level cache holds, since long stretches of
+// the result are then written one after the other.
+constexpr size_t near_bytes = 64000;
+
 // How many runs of pixels a walk over `axes` has, and how long each is.
 struct Shape {
   size_t runs, length;
@@ -32,50 +39,61 @@ Shape runs_of(const PixelAxes& axes, size_t pixels) {
 ptrdiff_t inner_x(const PixelAxes& axes) { return axes.empty() ? 0 : axes.back().x; }
 ptrdiff_t inner_y(const PixelAxes& axes) { return axes.empty() ? 0 : axes.back().y; }
 
-// The costs below are cycles, counted from throughputs: vector fmas and loads, and four cycles of latency.
+// What a block of the multiply kernel costs, in cycles. The form is one of throughputs: fmas and loads overlap, though
+// not quite; sums wait for each other when there are few; lanes stream from the second-level cache when a column of
+// them outgrows the first. The constants are fitted to measured times of every kernel in both orientations on about a
+// hundred real layers, where they choose within 2 % of the best kernel in the geometric mean (see cpp/README.md).
 class CostModel {
  public:
   CostModel(const Machine& machine, const MultiplyFamily& family)
-      : family_(family), wide_(family.width * size_of(family.dtype) > 32 && machine.halves_pair_up ? 1.0 : 0.5) {}
+      : family_(family),
+        vector_bytes_(static_cast<double>(family.width * size_of(family.dtype))),
+        fma_(vector_bytes_ > 32 && machine.halves_pair_up ? 1.0 : 0.5) {}
 
-  // `lanes` outputs wide, `rows` high, in columns of at most `vectors` vectors.
-  double multiply(size_t rows, size_t lanes, size_t channels, size_t vectors) const {
+  // `lanes` outputs wide, `rows` high, in columns of at most `vectors` vectors; `split_loads` when the lanes are
+  // read where they lie, so that vectors of them straddle cache lines.
+  double multiply(size_t rows, size_t lanes, size_t channels, size_t vectors, bool split_loads) const {
     if (rows == 0 || lanes == 0) return 0;
     const size_t needed = ceil_div(lanes, family_.width), columns = ceil_div(needed, vectors);
     const size_t narrow = needed / columns, wider = needed % columns;
-    return times(columns - wider, column(rows, channels, narrow)) +
-           (wider ? times(wider, column(rows, channels, narrow + 1)) : 0);
+    return times(columns - wider, column(rows, channels, narrow, split_loads)) +
+           (wider ? times(wider, column(rows, channels, narrow + 1, split_loads)) : 0);
   }
 
  private:
-  double column(size_t rows, size_t channels, size_t vectors) const {
+  double column(size_t rows, size_t channels, size_t vectors, bool split_loads) const {
     const size_t highest = family_.max_rows[vectors - 1];
     const size_t blocks = ceil_div(rows, highest), low = rows / blocks, higher = rows % blocks;
-    return call_cycles + times(blocks - higher, block(low, channels, vectors)) +
-           (higher ? call_cycles + times(higher, block(low + 1, channels, vectors)) : 0);
+    return call + times(blocks - higher, block(low, channels, vectors, split_loads)) +
+           (higher ? call + times(higher, block(low + 1, channels, vectors, split_loads)) : 0);
   }
 
-  double block(size_t rows, size_t channels, size_t vectors) const {
-    const double outputs = static_cast<double>(rows * vectors);
-    const double fma = outputs * wide_, load = 0.5 * static_cast<double>(rows) + wide_ * static_cast<double>(vectors);
-    return std::max({fma, load, 4.0}) * static_cast<double>(channels) + block_cycles + outputs;
+  double block(size_t rows, size_t channels, size_t vectors, bool split_loads) const {
+    const double v = static_cast<double>(vectors), r = static_cast<double>(rows), c = static_cast<double>(channels);
+    const double fmas = r * v * fma_;
+    const double loads = broadcast * r + v * fma_ * load * (split_loads ? straddle : 1.0);
+    const double streamed = v * vector_bytes_ * c > first_level_bytes ? v * vector_bytes_ * stream : 0.0;
+    const double channel = std::max(fmas, loads) + overlap * std::min(fmas, loads) + streamed;
+    return std::max(channel, latency) * c + start + finish * fmas;
   }
 
   static double times(size_t n, double cycles) { return static_cast<double>(n) * cycles; }
 
-  static constexpr double call_cycles = 20, block_cycles = 15;
+  static constexpr double load = 0.6, straddle = 1.5, broadcast = 0.87, overlap = 0.65, latency = 4.8;
+  static constexpr double stream = 0.003;  // for each byte
+  static constexpr double call = 70, start = 21, finish = 12;
   const MultiplyFamily& family_;
-  double wide_;
+  double vector_bytes_, fma_;
 };
 
 // Cycles for each element that goes through a tile, when one side or the other is not contiguous as the tile is.
-constexpr double straight_move = 0.4, turned_move = 1.2;
+constexpr double straight_move = 0.35, turned_move = 1.9;
 
 struct Layout {
   Orientation orientation;
   bool stage_x, scratch_y;
-  double move_cycles;  // for each pixel
-  size_t runs, length; // of pixels, as the kernel meets them
+  double move_cycles;   // for each pixel
+  size_t runs, length;  // of pixels, as the kernel meets them
 };
 
 Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* family) {
@@ -83,7 +101,8 @@ Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* 
   const bool rows = orientation == Orientation::pixels_as_rows;
   Layout layout{orientation, p.x.dtype != p.arithmetic, p.y.dtype != p.arithmetic, 0, 1, p.pixels};
   const bool x_contiguous = rows ? p.x.channel == size : inner_x(p.source) == size || p.pixels == 1;
-  const bool y_contiguous = rows ? p.y.channel == size || p.out_channels == 1 : inner_y(p.target) == size || p.pixels == 1;
+  const bool y_contiguous =
+      rows ? p.y.channel == size || p.out_channels == 1 : inner_y(p.target) == size || p.pixels == 1;
   if (!y_contiguous) layout.scratch_y = true;
   if (rows && family) {
     // Pixels may be broadcast from anywhere, but channels a page apart fight for the same cache sets.
@@ -123,21 +142,23 @@ void choose_chain(Plan& plan, const Problem& p, const Machine& machine) {
   for (size_t f = 0; f < machine.table->family_count; ++f) {
     const MultiplyFamily& family = machine.table->families[f];
     if (family.dtype != p.arithmetic) continue;
-    const bool forced = machine.only && machine.only->dtype == p.arithmetic;
-    if (forced && machine.only != &family) continue;
+    const bool forced = machine.only.family && machine.only.family->dtype == p.arithmetic;
+    if (forced && machine.only.family != &family) continue;
     const CostModel cost(machine, family);
     for (Orientation orientation : {Orientation::pixels_as_rows, Orientation::pixels_as_lanes}) {
+      if (machine.only.orientation.value_or(orientation) != orientation) continue;
       const Layout layout = lay_out(p, orientation, &family);
       const bool rows = orientation == Orientation::pixels_as_rows;
       for (size_t vectors = 1; vectors <= family.max_vectors; ++vectors) {
-        if (forced && machine.only_vectors != vectors) continue;
+        if (forced && machine.only.vectors != vectors) continue;
         double cycles;
         if (rows) {
-          cycles = cost.multiply(layout.length, p.out_channels, p.in_channels, vectors);
+          cycles = cost.multiply(layout.length, p.out_channels, p.in_channels, vectors, false);
         } else {
           const size_t panels = p.out_channels / family.width, rest = p.out_channels % family.width;
-          cycles = static_cast<double>(panels) * cost.multiply(family.width, layout.length, p.in_channels, vectors) +
-                   (rest ? cost.multiply(rest, layout.length, p.in_channels, vectors) : 0);
+          cycles = static_cast<double>(panels) *
+                       cost.multiply(family.width, layout.length, p.in_channels, vectors, !layout.stage_x) +
+                   (rest ? cost.multiply(rest, layout.length, p.in_channels, vectors, !layout.stage_x) : 0);
         }
         cycles = cycles * static_cast<double>(layout.runs) + layout.move_cycles * static_cast<double>(p.pixels);
         if (cycles < best) {
@@ -154,7 +175,7 @@ void choose_chain(Plan& plan, const Problem& p, const Machine& machine) {
 void choose_lanes(Plan& plan, const Problem& p, const Machine& machine) {
   for (size_t f = 0; f < machine.table->family_count && !plan.family; ++f)
     if (machine.table->families[f].dtype == p.arithmetic) plan.family = &machine.table->families[f];
-  if (machine.only && machine.only->dtype == p.arithmetic) plan.family = machine.only;
+  if (machine.only.family && machine.only.family->dtype == p.arithmetic) plan.family = machine.only.family;
   const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.arithmetic));
   const Layout lanes = lay_out(p, Orientation::pixels_as_lanes, plan.family);
   if (p.x.channel == size || lanes.stage_x) {
@@ -163,7 +184,8 @@ void choose_lanes(Plan& plan, const Problem& p, const Machine& machine) {
   } else {
     adopt(plan, lanes);
     plan.vectors = 1;  // the tallest and widest block that fits: each partial sum takes a turn
-    while (plan.vectors < plan.family->max_vectors && plan.family->max_rows[plan.vectors] >= p.out_channels) ++plan.vectors;
+    while (plan.vectors < plan.family->max_vectors && plan.family->max_rows[plan.vectors] >= p.out_channels)
+      ++plan.vectors;
   }
 }
 
@@ -179,6 +201,8 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
     const size_t blocks = ceil_div(p.in_channels, tallest);
     plan.channel_block = ceil_div(p.in_channels, blocks);
   }
+  const size_t columns = near_bytes / (std::max<size_t>(plan.channel_block, 1) * column * size);
+  plan.near_vectors = plan.vectors * std::max<size_t>(columns, 1);
   size_t tile = std::max(budget / (std::max<size_t>(plan.channel_block, 1) * size) / granule, size_t{1}) * granule;
   if (plan.scratch_y) tile = std::min(tile, std::max(round_up(1024, granule), granule));
   plan.chunk_filters = std::max<size_t>(p.out_channels, 1);
@@ -187,16 +211,19 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
 
   const double flop = 2.0 * static_cast<double>(p.pixels) * static_cast<double>(p.in_channels) *
                       static_cast<double>(p.out_channels) * static_cast<double>(p.groups);
-  const double bytes = static_cast<double>(p.pixels * p.groups) *
-                       static_cast<double>(p.in_channels * size_of(p.x.dtype) + p.out_channels * size_of(p.y.dtype)) +
-                       static_cast<double>(p.groups * p.in_channels * p.out_channels * size);
+  const double bytes =
+      static_cast<double>(p.pixels * p.groups) *
+          static_cast<double>(p.in_channels * size_of(p.x.dtype) + p.out_channels * size_of(p.y.dtype)) +
+      static_cast<double>(p.groups * p.in_channels * p.out_channels * size);
   plan.microseconds = flop / 80e3 + bytes / 40e3;
   plan.threads = plan.microseconds < 2 * worth_a_thread ? 1 : max_threads;
   if (plan.threads > 1) {
     // Enough units that nobody waits long for the last one: smaller tiles first, then fewer filters at a time.
     const size_t wanted = static_cast<size_t>(plan.threads) * 4;
     const size_t smallest = rows ? 4 * granule : granule;
-    const auto units = [&] { return ceil_div(p.pixels, tile) * ceil_div(p.out_channels, plan.chunk_filters) * p.groups; };
+    const auto units = [&] {
+      return ceil_div(p.pixels, tile) * ceil_div(p.out_channels, plan.chunk_filters) * p.groups;
+    };
     if (units() < wanted) tile = std::max(smallest, round_up(ceil_div(p.pixels, wanted), granule));
     if (units() < wanted && plan.order == Order::chain) {
       const size_t parts = ceil_div(wanted, std::max<size_t>(units(), 1));
@@ -205,7 +232,10 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
   }
   const PixelAxes& walked = plan.stage_x ? p.target : plan.scratch_y ? p.source : p.all;
   const size_t run = runs_of(walked, p.pixels).length;
-  if (walked.size() > 1 && run < tile) tile = tile / run * run;
+  if (walked.size() > 1 && run < tile)
+    tile = tile / run * run;
+  else if (tile < p.pixels)
+    tile = round_up(ceil_div(p.pixels, ceil_div(p.pixels, tile)), granule);  // tiles of a size
   tile = std::min(tile, std::max<size_t>(p.pixels, 1));
   plan.tiles = ceil_div(p.pixels, tile);
   plan.tile_pixels = tile;
@@ -227,8 +257,8 @@ Plan make_plan(const Problem& p, const Machine& machine, int max_threads) {
 
   const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.arithmetic));
   const bool rows = plan.orientation == Orientation::pixels_as_rows;
-  const bool residual_contiguous = rows ? p.residual.channel == size
-                                        : !p.target.empty() && p.target.back().residual == size;
+  const bool residual_contiguous =
+      rows ? p.residual.channel == size : !p.target.empty() && p.target.back().residual == size;
   plan.fuse_residual = p.adds_residual && p.residual.dtype == p.arithmetic && residual_contiguous && !plan.scratch_y &&
                        plan.order == Order::chain;
 

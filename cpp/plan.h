@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 
 #include "cpu.h"
 #include "kernel.h"
@@ -19,10 +20,16 @@ Order summation_order(size_t in_channels, size_t out_channels);
 
 enum class Orientation : unsigned char { pixels_as_rows, pixels_as_lanes };
 
+// What tests and measurements ask for instead of the planner's choice, wherever type and order of summation fit.
+struct Restriction {
+  const MultiplyFamily* family = nullptr;
+  size_t vectors = 0;
+  std::optional<Orientation> orientation;
+};
+
 struct Machine {
   const KernelTable* table;
-  const MultiplyFamily* only = nullptr;  // for tests: the family, and the vectors, to use when the arithmetic fits
-  size_t only_vectors = 0;
+  Restriction only;
   bool halves_pair_up = false;
   size_t l2_bytes = 1 << 20;
 };
@@ -32,19 +39,20 @@ struct Plan {
   Order order = Order::chain;
   Orientation orientation = Orientation::pixels_as_rows;
   const MultiplyFamily* family = nullptr;
-  size_t vectors = 1;         // lanes are walked in columns of at most this many vectors
-  bool few_filters = false;   // lane order with the vectors over the channels
-  bool stage_x = false;       // x is copied into a tile first
-  bool scratch_y = false;     // results go to a tile first, and from there to y
-  bool fuse_residual = false; // the kernel adds the residual
+  size_t vectors = 1;          // lanes are walked in columns of at most this many vectors
+  bool few_filters = false;    // lane order with the vectors over the channels
+  bool stage_x = false;        // x is copied into a tile first
+  bool scratch_y = false;      // results go to a tile first, and from there to y
+  bool fuse_residual = false;  // the kernel adds the residual
   size_t tile_pixels = 1;
   size_t tiles = 1;
-  size_t chunk_filters = 1;   // filters (of one group) that a tile is multiplied with before its results leave
-  size_t chunks = 1;          // in each group
-  size_t channel_block = 1;   // channels multiplied before the sums are left in y or scratch and resumed
+  size_t chunk_filters = 1;         // filters (of one group) that a tile is multiplied with before its results leave
+  size_t chunks = 1;                // in each group
+  size_t near_vectors = 1;          // pixels as lanes: how many vectors of them the filters pass over together
+  size_t channel_block = 1;         // channels multiplied before the sums are left in y or scratch and resumed
   size_t x_pitch = 0, y_pitch = 0;  // elements between rows of a staged tile and of the scratch
-  size_t scratch_bytes = 0;   // for each thread
-  double microseconds = 0;    // a rough forecast for one thread
+  size_t scratch_bytes = 0;         // for each thread
+  double microseconds = 0;          // a rough forecast for one thread
   int threads = 1;
 };
 

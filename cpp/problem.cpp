@@ -88,7 +88,8 @@ Problem make_problem(const Array& x, const Array& y, const Array* residual, int 
     const size_t n = static_cast<size_t>(y.shape[j]);
     p.pixels *= n;
     if (n == 1) continue;
-    axes.push_back({n, x.strides[i] * static_cast<ptrdiff_t>(steps[i]), y.strides[j], residual ? residual->strides[j] : 0});
+    axes.push_back(
+        {n, x.strides[i] * static_cast<ptrdiff_t>(steps[i]), y.strides[j], residual ? residual->strides[j] : 0});
   }
   // The result decides the order of the pixels: its innermost axis is walked last.
   std::stable_sort(axes.begin(), axes.end(),

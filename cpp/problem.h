@@ -1,8 +1,8 @@
 // One call as plain data: how the pixels lie in every array, and how their channels are spaced.
 //
-// A Problem knows no addresses, so that calls of one shape share it. It is made from validated arrays and trusted afterwards. Axes of one pixel drop out and axes that
-// lie evenly in memory become one, so that almost every call ends as "pixels with one stride". The order of
-// the pixels is free, since a result depends on its own pixel only.
+// A Problem knows no addresses, so that calls of one shape share it. It is made from validated arrays and trusted
+// afterwards. Axes of one pixel drop out and axes that lie evenly in memory become one, so that almost every call ends
+// as "pixels with one stride". The order of the pixels is free, since a result depends on its own pixel only.
 #pragma once
 
 #include <cstddef>
@@ -53,9 +53,9 @@ struct Problem {
   size_t out_channels = 0;  // in each group
   Side x, y, residual;
   bool adds_residual = false;
-  PixelAxes all;            // merged where x, y and residual all allow it
-  PixelAxes source;         // merged for x alone
-  PixelAxes target;         // merged for y and residual
+  PixelAxes all;     // merged where x, y and residual all allow it
+  PixelAxes source;  // merged for x alone
+  PixelAxes target;  // merged for y and residual
 };
 
 // A run of evenly spaced pixels: offsets of its first pixel, and steps.

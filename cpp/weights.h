@@ -22,12 +22,12 @@ Buffer allocate(size_t bytes);
 
 struct PackedWeights {
   DType dtype;
-  size_t width;              // filters in a panel
+  size_t width;                              // filters in a panel
   size_t groups, in_channels, out_channels;  // in each group
-  Buffer panels;             // [groups][ceil(out_channels / width)][in_channels][width], zeros past the last filter
-  Buffer rows;               // lane order only: [groups * out_channels][in_channels, rounded up to whole partials]
+  Buffer panels;  // [groups][ceil(out_channels / width)][in_channels][width], zeros past the last filter
+  Buffer rows;    // lane order only: [groups * out_channels][in_channels, rounded up to whole partials]
   ptrdiff_t row_bytes = 0;
-  Buffer bias;               // null for none; [groups][out_channels, rounded up to whole panels]
+  Buffer bias;  // null for none; [groups][out_channels, rounded up to whole panels]
 
   ptrdiff_t panel_bytes() const;
   const char* panel(size_t group, size_t filter) const;  // filter within its group, at its place in its panel

@@ -190,24 +190,15 @@ void activate_bytes(char* y, size_t n, Activation activation, double a, double b
   const T low = static_cast<T>(a), high = static_cast<T>(b);
   const auto hard = [](T v) { return lesser(T(6), greater(T(0), v + 3)) / 6; };
   switch (activation) {
-    case Activation::none:
-      return;
-    case Activation::clamp:
-      return for_each<T>(y, n, [=](T v) { return lesser(high, greater(low, v)); });
-    case Activation::leaky_relu:
-      return for_each<T>(y, n, [=](T v) { return v < 0 ? low * v : v; });
-    case Activation::hardsigmoid:
-      return for_each<T>(y, n, hard);
-    case Activation::hardswish:
-      return for_each<T>(y, n, [=](T v) { return v * hard(v); });
-    case Activation::sigmoid:
-      return for_each<T>(y, n, [](T v) { return sigmoid(v); });
-    case Activation::silu:
-      return for_each<T>(y, n, [](T v) { return silu(v); });
-    case Activation::tanh:
-      return for_each<T>(y, n, [](T v) { return hyperbolic_tangent(v); });
-    case Activation::gelu:
-      return for_each<T>(y, n, [](T v) { return gelu(v); });
+    case Activation::none: return;
+    case Activation::clamp: return for_each<T>(y, n, [=](T v) { return lesser(high, greater(low, v)); });
+    case Activation::leaky_relu: return for_each<T>(y, n, [=](T v) { return v < 0 ? low * v : v; });
+    case Activation::hardsigmoid: return for_each<T>(y, n, hard);
+    case Activation::hardswish: return for_each<T>(y, n, [=](T v) { return v * hard(v); });
+    case Activation::sigmoid: return for_each<T>(y, n, [](T v) { return sigmoid(v); });
+    case Activation::silu: return for_each<T>(y, n, [](T v) { return silu(v); });
+    case Activation::tanh: return for_each<T>(y, n, [](T v) { return hyperbolic_tangent(v); });
+    case Activation::gelu: return for_each<T>(y, n, [](T v) { return gelu(v); });
   }
 }
 

@@ -84,7 +84,8 @@ inline void few_filters_of(const FewFilters& a) {
   const char* x = a.x;
   char* out = a.out;
   size_t p = 0;
-  for (; p + P <= a.pixels; p += P, x += P * a.pixel_stride, out += P * a.out_pixel) few_filters_block<V, P, K>(a, x, out);
+  for (; p + P <= a.pixels; p += P, x += P * a.pixel_stride, out += P * a.out_pixel)
+    few_filters_block<V, P, K>(a, x, out);
   if constexpr (P > 1) {
     for (; p < a.pixels; ++p, x += a.pixel_stride, out += a.out_pixel) few_filters_block<V, 1, K>(a, x, out);
   }

@@ -14,14 +14,15 @@ namespace conv1x1 {
 namespace {
 
 template <class V, int N, bool Masked>
-inline __attribute__((always_inline)) void load_lanes(typename V::Reg (&lane)[N], const char* p, ptrdiff_t vector, typename V::Mask mask) {
+inline __attribute__((always_inline)) void load_lanes(typename V::Reg (&lane)[N], const char* p, ptrdiff_t vector,
+                                                      typename V::Mask mask) {
 #pragma GCC unroll 32
-  for (int j = 0; j < N; ++j)
-    lane[j] = Masked && j == N - 1 ? V::load(p + j * vector, mask) : V::load(p + j * vector);
+  for (int j = 0; j < N; ++j) lane[j] = Masked && j == N - 1 ? V::load(p + j * vector, mask) : V::load(p + j * vector);
 }
 
 template <class V, int R, int N, bool Masked>
-inline __attribute__((always_inline)) void sum_channels(typename V::Reg (&acc)[R][N], const Multiply& a, const char* rows, typename V::Mask mask) {
+inline __attribute__((always_inline)) void sum_channels(typename V::Reg (&acc)[R][N], const Multiply& a,
+                                                        const char* rows, typename V::Mask mask) {
   // One pointer for four rows: base + {0, 1, 2} * stride are addressing modes, 3 * stride is a register.
   constexpr int groups = (R + 3) / 4;
   const ptrdiff_t offset[4] = {0, a.row_stride, 2 * a.row_stride, 3 * a.row_stride};
@@ -57,6 +58,12 @@ void multiply(const Multiply& a) noexcept {
   const char* residual = a.residual;
   char* out = a.out;
   for (size_t block = 0; block < a.blocks; ++block) {
+    // Ask for the lines of the result now, so that they are here when the sums are.
+#pragma GCC unroll 32
+    for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 32
+      for (ptrdiff_t line = 0; line < N * vector_bytes; line += 64) __builtin_prefetch(out + i * a.out_row + line, 1);
+    }
     Reg acc[R][N];
     if (a.resume) {
 #pragma GCC unroll 32

@@ -62,9 +62,7 @@ def data_array(x: ArrayLike, name: str) -> Array:
             f"pass np.asarray({name}, dtype=np.float32)"
         )
     if a.dtype not in SUPPORTED:
-        raise TypeError(
-            f"{name} has dtype {a.dtype}; supported are {SUPPORTED_NAMES}: pass {name}.astype(np.float32)"
-        )
+        raise TypeError(f"{name} has dtype {a.dtype}; supported are {SUPPORTED_NAMES}: pass {name}.astype(np.float32)")
     if not a.dtype.isnative:
         raise TypeError(
             f"{name} has dtype {a.dtype.str!r}, which is not this machine's byte order: "
@@ -137,7 +135,9 @@ def _weight_mismatch(a: Array, readings: list[tuple[Array, bool, str]], groups: 
     k, c = matrix.shape
     if k % groups:
         return f"groups={groups} does not divide the {k} filters of w, shape {a.shape}"
-    text = f"w of shape {a.shape} filters {c * groups} channels" + (f" ({c} in each of {groups} groups)" if groups > 1 else "")
+    text = f"w of shape {a.shape} filters {c * groups} channels" + (
+        f" ({c} in each of {groups} groups)" if groups > 1 else ""
+    )
     text += f", but x has {in_channels}"
     if a.ndim == 2 and k == in_channels and groups == 1:
         text += "; w is (C, K) where (K, C) is expected: pass w.T"
@@ -173,7 +173,9 @@ def activation(value: Any) -> tuple[str, float, float]:
             f'activation {value!r} is unknown: expected None, one of {known}, ("clip", lo, hi) or ("leaky_relu", slope)'
         )
     if len(parameters) not in ACTIVATIONS[name]:
-        wanted = '("clip", lo, hi)' if name == "clip" else '("leaky_relu", slope)' if name == "leaky_relu" else f'"{name}"'
+        wanted = (
+            '("clip", lo, hi)' if name == "clip" else '("leaky_relu", slope)' if name == "leaky_relu" else f'"{name}"'
+        )
         raise ValueError(f"activation {value!r} has {len(parameters)} parameters: write activation={wanted}")
     try:
         numbers = [float(p) for p in parameters]
@@ -185,7 +187,7 @@ def activation(value: Any) -> tuple[str, float, float]:
         raise ValueError(f'activation {value!r} has lo > hi: write ("clip", {numbers[1]:g}, {numbers[0]:g})')
     if name == "leaky_relu" and not numbers:
         numbers = [_LEAKY_RELU_SLOPE]
-    return name, *(numbers + [0.0, 0.0])[:2]  # type: ignore[return-value]
+    return name, *[*numbers, 0.0, 0.0][:2]  # type: ignore[return-value]
 
 
 def result_dtype(value: DTypeLike | None) -> np.dtype[Any] | None:
@@ -254,7 +256,8 @@ def strides_per_axis(x: Array, position: int, stride_: int | tuple[int, ...]) ->
         stride_ = (stride_,) * min(2, len(pixel_axes))
     if len(stride_) > len(pixel_axes):
         raise ValueError(
-            f"stride={stride_} has {len(stride_)} entries, but x of shape {x.shape} has {len(pixel_axes)} axes besides the channels"
+            f"stride={stride_} has {len(stride_)} entries, but x of shape {x.shape} has "
+            f"{len(pixel_axes)} axes besides the channels"
         )
     steps = [1] * x.ndim
     for i, step in zip(pixel_axes[len(pixel_axes) - len(stride_) :], stride_, strict=True):
@@ -262,8 +265,10 @@ def strides_per_axis(x: Array, position: int, stride_: int | tuple[int, ...]) ->
     return tuple(steps)
 
 
-def result_shape(x: Array, position: int, steps: tuple[int, ...], out_channels: int, keep_axis: bool) -> tuple[int, ...]:
-    """x's shape, strided, with the filters on the channel axis (or without that axis)."""
+def result_shape(
+    x: Array, position: int, steps: tuple[int, ...], out_channels: int, keep_axis: bool
+) -> tuple[int, ...]:
+    """The shape of x, strided, with the filters on the channel axis (or without that axis)."""
     shape = [-(-n // s) for n, s in zip(x.shape, steps, strict=True)]
     shape[position : position + 1] = [out_channels] if keep_axis else []
     return tuple(shape)

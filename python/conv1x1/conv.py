@@ -244,14 +244,16 @@ class Conv1x1(_conv1x1.Layer):
         """
         spec = self._spec
         a, _, _, threads = _check.call(spec, x, None, None, threads)
-        return self._plan(a, threads)
+        return self._plan(a, None, threads)
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = {n: getattr(self, n) for n in ("channel_axis", "stride", "groups", "activation", "dtype")}
         return _rebuilt, (self.weight, self.bias, options)
 
     def __repr__(self) -> str:
-        options = [f", {n}={v!r}" for n in ("stride", "groups", "activation") if (v := getattr(self, n)) not in (1, None)]
+        options = [
+            f", {n}={v!r}" for n in ("stride", "groups", "activation") if (v := getattr(self, n)) not in (1, None)
+        ]
         bias = ", bias" if self.bias is not None else ""
         return (
             f"<Conv1x1 {self.in_channels} → {self.out_channels}{bias}, "

@@ -85,12 +85,12 @@ def num_threads(n: int) -> Iterator[None]:
 
 
 @contextmanager
-def restricted(isa: str | None = None, kernel: str | None = None) -> Iterator[None]:
-    """Plan with one instruction set, or one kernel where its type and order fit, inside a `with` block.
+def restricted(isa: str | None = None, kernel: str | None = None, orientation: str | None = None) -> Iterator[None]:
+    """Plan with one instruction set, kernel or orientation, where type and order fit, inside a `with` block.
 
     For tests and measurements; the results are the same.
     """
-    _conv1x1.restrict(isa, kernel)
+    _conv1x1.restrict(isa, kernel, orientation)
     try:
         yield
     finally:
