@@ -436,6 +436,12 @@ const char* orientation_name(Orientation o) {
   return o == Orientation::pixels_as_rows ? "pixels_as_rows" : "pixels_as_lanes";
 }
 
+std::string plan_kernel(const Plan& plan, DType arithmetic) {
+  if (plan.method == Method::few_filters) return plan.table->few_filters_name[static_cast<size_t>(arithmetic)];
+  if (plan.method == Method::few_channels) return plan.table->few_channels_name[static_cast<size_t>(arithmetic)];
+  return kernel_name(*plan.family, plan.table->isa, plan.vectors);
+}
+
 // layer._plan(x, out, threads): how a call with these (canonical) arguments would run.
 PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
@@ -459,10 +465,11 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     const Plan plan = make_plan(problem, machine(), threads);
     const Isa isa = plan.table->isa;
     py::dict d;
-    d["kernel"] = plan.few_filters ? std::string(plan.table->few_filters_name[static_cast<size_t>(problem.arithmetic)])
-                                   : kernel_name(*plan.family, isa, plan.vectors);
+    d["kernel"] = plan_kernel(plan, problem.arithmetic);
     d["isa"] = isa_name(isa);
-    d["orientation"] = plan.few_filters ? "few_filters" : orientation_name(plan.orientation);
+    d["orientation"] = plan.method == Method::few_filters    ? "few_filters"
+                       : plan.method == Method::few_channels ? "few_channels"
+                                                             : orientation_name(plan.orientation);
     d["order"] = plan.order == Order::chain ? "chain" : "lanes";
     d["rows"] = static_cast<int>(plan.family->max_rows[plan.vectors - 1]);
     d["lanes"] = plan.vectors * plan.family->width;
@@ -573,6 +580,8 @@ py::list list_kernels() {
     }
     for (DType dtype : {DType::float32, DType::float64})
       add(table->few_filters_name[static_cast<size_t>(dtype)], dtype, "lanes", 1, 4);
+    for (DType dtype : {DType::float32, DType::float64})
+      add(table->few_channels_name[static_cast<size_t>(dtype)], dtype, "chain", 1, 4);
   }
   return list;
 }
@@ -597,8 +606,9 @@ void restrict_to(const std::optional<std::string>& isa, const std::optional<std:
     for (size_t f = 0; f < table->family_count; ++f)
       for (size_t v = 1; v <= table->families[f].max_vectors; ++v)
         if (*kernel == kernel_name(table->families[f], table->isa, v)) take(&table->families[f], v);
-    for (const char* name : table->few_filters_name)
-      if (*kernel == name) take(nullptr, 0);
+    for (const auto& names : {table->few_filters_name, table->few_channels_name})
+      for (size_t i_type = 0; i_type < dtype_count; ++i_type)
+        if (*kernel == names[i_type]) take(nullptr, 0);
   }
   if (!found) throw py::value_error("no kernel '" + *kernel + "' that this CPU can run; see _conv1x1.kernels()");
   selection() = wanted;

@@ -79,10 +79,7 @@ class LayerTile {
     } else {
       target_ = tile_at(after_x, plan_.y_pitch);
     }
-    if (plan_.order == Order::lanes) {
-      if (staged_) stage(0, problem_.in_channels);
-      plan_.few_filters ? few_filters() : partial_sums();
-    } else {
+    if (plan_.method == Method::multiply) {
       size_t channel = 0;
       do {  // once for no channels at all: the sum is 0
         const size_t channels = std::min(plan_.channel_block, problem_.in_channels - channel);
@@ -90,6 +87,9 @@ class LayerTile {
         multiply(channel, channels);
         channel += channels;
       } while (channel < problem_.in_channels);
+    } else {
+      if (staged_) stage(0, problem_.in_channels);
+      plan_.method == Method::partial_sums ? partial_sums() : filter_rows();
     }
     finish(target == nullptr);
   }
@@ -166,23 +166,25 @@ class LayerTile {
     if (rows_) {
       m.lane_vector = weights_.panel_bytes();
       m.lane_channel = vector_bytes;
-      for_each_column(filters_, [&](size_t lane, size_t vectors, size_t last_lanes) {
-        const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(lane) * size_;
-        m.lanes = weights_.panel(group_, filter_ + lane) + skipped;
-        m.last_lanes = last_lanes;
-        m.bias = bias ? bias + lane_bytes : nullptr;
-        for_each_run(channel, [&](const char* x, ptrdiff_t x_pixel, ptrdiff_t x_channel, char* y, ptrdiff_t y_pixel,
-                                  ptrdiff_t, const Run& run) {
-          m.rows = x;
-          m.row_stride = x_pixel;
-          m.row_channel = x_channel;
-          m.out = y + lane_bytes;
-          m.out_row = y_pixel;
-          m.residual = residual ? residual + run.residual + lane_bytes : nullptr;
-          m.residual_row = run.residual_step;
-          multiply_rows(m, vectors, run.n, 0);
-        });
-      });
+      for_each_column(filters_, plan_.near_vectors,
+                      [&](size_t lane, size_t columns, size_t vectors, size_t last_lanes) {
+                        const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(lane) * size_;
+                        m.lanes = weights_.panel(group_, filter_ + lane) + skipped;
+                        m.columns = columns;
+                        m.last_lanes = last_lanes;
+                        m.bias = bias ? bias + lane_bytes : nullptr;
+                        for_each_run(channel, [&](const char* x, ptrdiff_t x_pixel, ptrdiff_t x_channel, char* y,
+                                                  ptrdiff_t y_pixel, ptrdiff_t, const Run& run) {
+                          m.rows = x;
+                          m.row_stride = x_pixel;
+                          m.row_channel = x_channel;
+                          m.out = y + lane_bytes;
+                          m.out_row = y_pixel;
+                          m.residual = residual ? residual + run.residual + lane_bytes : nullptr;
+                          m.residual_row = run.residual_step;
+                          multiply_rows(m, vectors, run.n, 0);
+                        });
+                      });
     } else {
       m.row_stride = size_;
       m.row_channel = vector_bytes;
@@ -192,37 +194,34 @@ class LayerTile {
                                 const Run& run) {
         m.lane_channel = x_channel;
         m.out_row = y_channel;
-        // As many pixels at a time as stay in the first-level cache while the filters pass over them: the longer the
-        // stretches of y that are written, the better.
-        split((run.n + width - 1) / width, plan_.near_vectors, [&](size_t first, size_t count, size_t vectors_near) {
-          for (size_t near = first * width; count > 0; near += vectors_near * width, --count) {
-            const size_t pixels = std::min(vectors_near * width, run.n - near);
-            for (size_t k = 0; k < filters_; k += width) {
-              const ptrdiff_t row = static_cast<ptrdiff_t>(k);
-              m.rows = weights_.panel(group_, filter_ + k) + skipped;
-              m.bias = bias ? bias + row * size_ : nullptr;
-              for_each_column(pixels, [&](size_t lane, size_t vectors, size_t last_lanes) {
-                const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(near + lane) * size_;
-                m.lanes = x + lane_bytes;
-                m.last_lanes = last_lanes;
-                m.out = y + lane_bytes + row * y_channel;
-                m.residual = residual ? residual + run.residual + lane_bytes + row * m.residual_row : nullptr;
-                multiply_rows(m, vectors, std::min(width, filters_ - k), m.bias ? size_ : 0);
-              });
-            }
+        for_each_column(run.n, plan_.near_vectors, [&](size_t lane, size_t columns, size_t vectors, size_t last_lanes) {
+          const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(lane) * size_;
+          m.lanes = x + lane_bytes;
+          m.columns = columns;
+          m.last_lanes = last_lanes;
+          for (size_t k = 0; k < filters_; k += width) {
+            const ptrdiff_t row = static_cast<ptrdiff_t>(k);
+            m.rows = weights_.panel(group_, filter_ + k) + skipped;
+            m.out = y + lane_bytes + row * y_channel;
+            m.bias = bias ? bias + row * size_ : nullptr;
+            m.residual = residual ? residual + run.residual + lane_bytes + row * m.residual_row : nullptr;
+            multiply_rows(m, vectors, std::min(width, filters_ - k), m.bias ? size_ : 0);
           }
         });
       });
     }
   }
 
-  // Calls fn(first lane, vectors, lanes in the last vector) for each column of `lanes`.
+  // Cuts `lanes` into columns of equal width, as nearly as can be, and calls fn(first lane, columns, vectors, lanes in
+  // the last vector) for as many of them at a time as hold no more than `near` vectors.
   template <class Fn>
-  void for_each_column(size_t lanes, Fn fn) const {
+  void for_each_column(size_t lanes, size_t near, Fn fn) const {
     const size_t width = plan_.family->width, needed = (lanes + width - 1) / width;
     split(needed, plan_.vectors, [&](size_t first, size_t count, size_t vectors) {
-      for (size_t v = first; v < first + count * vectors; v += vectors)
-        fn(v * width, vectors, v + vectors == needed ? lanes - (needed - 1) * width : width);
+      split(count, std::max<size_t>(near / vectors, 1), [&](size_t column, size_t times, size_t columns) {
+        for (size_t v = first + column * vectors; times > 0; v += columns * vectors, --times)
+          fn(v * width, columns, vectors, v + columns * vectors == needed ? lanes - (needed - 1) * width : width);
+      });
     });
   }
 
@@ -241,8 +240,11 @@ class LayerTile {
     });
   }
 
-  void few_filters() const {
-    FewFilters f{};
+  // The kernels that take the filters as plain rows.
+  void filter_rows() const {
+    const auto& kernels = plan_.method == Method::few_filters ? plan_.table->few_filters : plan_.table->few_channels;
+    const FilterRowsFn kernel = kernels[index(problem_.arithmetic)];
+    FilterRows f{};
     f.weights = weights_.row(group_, 0);
     f.filter_stride = weights_.row_bytes;
     f.channels = problem_.in_channels;
@@ -255,7 +257,7 @@ class LayerTile {
           f.pixels = run.n;
           f.out = y;
           f.out_pixel = y_pixel;
-          plan_.table->few_filters[index(problem_.arithmetic)](f);
+          kernel(f);
         });
   }
 
@@ -264,6 +266,7 @@ class LayerTile {
     const size_t width = plan_.family->width, pitch = width * plan_.vectors;
     const ptrdiff_t vector_bytes = static_cast<ptrdiff_t>(width) * size_;
     Multiply m{};
+    m.columns = 1;
     m.row_stride = size_;
     m.row_channel = static_cast<ptrdiff_t>(partials) * vector_bytes;
     m.lane_vector = vector_bytes;
@@ -273,7 +276,7 @@ class LayerTile {
         0, [&](const char* x, ptrdiff_t, ptrdiff_t x_channel, char* y, ptrdiff_t, ptrdiff_t y_channel, const Run& run) {
           m.lane_channel = static_cast<ptrdiff_t>(partials) * x_channel;
           combine.out_row = y_channel;
-          for_each_column(run.n, [&](size_t lane, size_t vectors, size_t last_lanes) {
+          for_each_column(run.n, 1, [&](size_t lane, size_t, size_t vectors, size_t last_lanes) {
             const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(lane) * size_;
             m.last_lanes = last_lanes;
             for (size_t i = 0; i < partials; ++i) {
@@ -294,7 +297,7 @@ class LayerTile {
   }
 
   bool fuse_clamp() const {
-    return plan_.order == Order::chain && epilogue_.activation == Activation::clamp &&
+    return plan_.method == Method::multiply && epilogue_.activation == Activation::clamp &&
            (!problem_.adds_residual || plan_.fuse_residual);
   }
 

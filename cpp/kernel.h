@@ -45,8 +45,9 @@ struct Multiply {
   bool resume;  // start from what `out` holds instead of from zero
   bool clamp;
   double lo, hi;
-  size_t last_lanes;  // lanes in use in the last vector, 1 … width
-  size_t blocks;      // repeat for this many blocks of rows, one after the other
+  size_t last_lanes;  // lanes in use in the last vector of the last column, 1 … width
+  size_t columns;     // repeat for this many columns of lanes, each where the one before ends …
+  size_t blocks;      // … and all that for this many blocks of rows, likewise
 };
 
 using MultiplyFn = void (*)(const Multiply&) noexcept;
@@ -61,21 +62,23 @@ struct MultiplyFamily {
   const MultiplyFn* const* fn;    // [vectors - 1][rows - 1]
 };
 
-// Few filters over contiguous channels, in lane order: out[p, k] = tree(16 partial sums) + bias[k].
-struct FewFilters {
+// Filters as plain rows over contiguous channels: out[p, k] = the sum over the channels + bias[k], in lane order by the
+// few_filters kernels (1 … 4 filters), in chain order by the few_channels ones (1 … 4 channels and 1 … 4 filters;
+// there x's and out's pixels follow one another without a gap).
+struct FilterRows {
   const char* x;  // pixel p at x + p * pixel_stride, channels contiguous
   ptrdiff_t pixel_stride;
   size_t pixels;
   const char* weights;  // filter k at weights + k * filter_stride, channels contiguous
   ptrdiff_t filter_stride;
   size_t channels;
-  size_t filters;    // 1 … 4
+  size_t filters;
   const char* bias;  // null for none
   char* out;         // out + p * out_pixel + k * sizeof(T)
   ptrdiff_t out_pixel;
 };
 
-using FewFiltersFn = void (*)(const FewFilters&) noexcept;
+using FilterRowsFn = void (*)(const FilterRows&) noexcept;
 
 // Lane order with pixels as lanes: adds up the 16 partial rows, out[k, n] = tree(partial[i, k, n]) + bias[k].
 struct CombinePartials {
@@ -107,8 +110,10 @@ struct KernelTable {
   bool fused;  // multiplies and adds with one rounding
   const MultiplyFamily* families;
   size_t family_count;
-  FewFiltersFn few_filters[dtype_count];
+  FilterRowsFn few_filters[dtype_count];
   const char* few_filters_name[dtype_count];
+  FilterRowsFn few_channels[dtype_count];
+  const char* few_channels_name[dtype_count];
   CombinePartialsFn combine_partials[dtype_count];
   MoveFn copy[dtype_count][dtype_count];  // [source][destination]
   MoveFn add[dtype_count][dtype_count];

@@ -10,6 +10,11 @@ Order summation_order(size_t in_channels, size_t out_channels) {
   return out_channels <= 4 && in_channels >= 32 ? Order::lanes : Order::chain;
 }
 
+bool plain_rows(size_t in_channels, size_t out_channels) {
+  const bool few_channels = in_channels >= 1 && in_channels <= 4 && out_channels >= 1 && out_channels <= 4;
+  return few_channels || summation_order(in_channels, out_channels) == Order::lanes;
+}
+
 namespace {
 
 size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
@@ -172,16 +177,33 @@ void choose_chain(Plan& plan, const Problem& p, const Machine& machine) {
   }
 }
 
+// The family whose vectors tiles are measured in, where its kernels are not what multiplies.
+const MultiplyFamily* any_family(const Problem& p, const Machine& machine) {
+  const MultiplyFamily* family = machine.table->families;
+  while (family->dtype != p.arithmetic) ++family;
+  return machine.only.family && machine.only.family->dtype == p.arithmetic ? machine.only.family : family;
+}
+
+bool few_channels_fit(const Problem& p, const Machine& machine) {
+  const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.arithmetic));
+  const auto packed = [&](size_t channels, ptrdiff_t channel, ptrdiff_t pixel) {
+    return (channels == 1 || channel == size) && pixel == static_cast<ptrdiff_t>(channels) * size;
+  };
+  return !machine.only.family && !machine.only.orientation && plain_rows(p.in_channels, p.out_channels) &&
+         summation_order(p.in_channels, p.out_channels) == Order::chain && p.groups == 1 && !p.all.empty() &&
+         p.x.dtype == p.arithmetic && p.y.dtype == p.arithmetic && packed(p.in_channels, p.x.channel, p.all.back().x) &&
+         packed(p.out_channels, p.y.channel, p.all.back().y);
+}
+
 void choose_lanes(Plan& plan, const Problem& p, const Machine& machine) {
-  for (size_t f = 0; f < machine.table->family_count && !plan.family; ++f)
-    if (machine.table->families[f].dtype == p.arithmetic) plan.family = &machine.table->families[f];
-  if (machine.only.family && machine.only.family->dtype == p.arithmetic) plan.family = machine.only.family;
+  plan.family = any_family(p, machine);
   const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.arithmetic));
   const Layout lanes = lay_out(p, Orientation::pixels_as_lanes, plan.family);
   if (p.x.channel == size || lanes.stage_x) {
-    plan.few_filters = true;
+    plan.method = Method::few_filters;
     adopt(plan, lay_out(p, Orientation::pixels_as_rows, nullptr));
   } else {
+    plan.method = Method::partial_sums;
     adopt(plan, lanes);
     plan.vectors = 1;  // the tallest and widest block that fits: each partial sum takes a turn
     while (plan.vectors < plan.family->max_vectors && plan.family->max_rows[plan.vectors] >= p.out_channels)
@@ -201,8 +223,10 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
     const size_t blocks = ceil_div(p.in_channels, tallest);
     plan.channel_block = ceil_div(p.in_channels, blocks);
   }
+  // As lanes, pixels are passed over many together: long stretches of the result are then written one after the other.
+  // Filters are not, unless one block of rows is all there is: their panel stays near while the pixels pass over it.
   const size_t columns = near_bytes / (std::max<size_t>(plan.channel_block, 1) * column * size);
-  plan.near_vectors = plan.vectors * std::max<size_t>(columns, 1);
+  plan.near_vectors = rows && p.pixels > granule ? plan.vectors : plan.vectors * std::max<size_t>(columns, 1);
   size_t tile = std::max(budget / (std::max<size_t>(plan.channel_block, 1) * size) / granule, size_t{1}) * granule;
   if (plan.scratch_y) tile = std::min(tile, std::max(round_up(1024, granule), granule));
   plan.chunk_filters = std::max<size_t>(p.out_channels, 1);
@@ -249,7 +273,9 @@ Plan make_plan(const Problem& p, const Machine& machine, int max_threads) {
   Plan plan;
   plan.table = machine.table;
   plan.order = summation_order(p.in_channels, p.out_channels);
-  if (plan.order == Order::chain)
+  if (few_channels_fit(p, machine))
+    plan.method = Method::few_channels, plan.family = any_family(p, machine);
+  else if (plan.order == Order::chain)
     choose_chain(plan, p, machine);
   else
     choose_lanes(plan, p, machine);
@@ -259,19 +285,19 @@ Plan make_plan(const Problem& p, const Machine& machine, int max_threads) {
   const bool rows = plan.orientation == Orientation::pixels_as_rows;
   const bool residual_contiguous =
       rows ? p.residual.channel == size : !p.target.empty() && p.target.back().residual == size;
-  plan.fuse_residual = p.adds_residual && p.residual.dtype == p.arithmetic && residual_contiguous && !plan.scratch_y &&
-                       plan.order == Order::chain;
+  plan.fuse_residual = plan.method == Method::multiply && p.adds_residual && p.residual.dtype == p.arithmetic &&
+                       residual_contiguous && !plan.scratch_y;
 
   // Rows of a tile keep clear of each other's cache sets: never a multiple of 4096 bytes apart.
   const size_t line = 64 / static_cast<size_t>(size);
   const auto pitch = [&](size_t n) { return round_up(n, line) + (round_up(n, line) % (32 * line) ? 0 : line); };
   plan.x_pitch = rows ? pitch(plan.channel_block) : pitch(plan.tile_pixels);
-  plan.y_pitch = rows ? (plan.few_filters ? p.out_channels : pitch(plan.chunk_filters)) : pitch(plan.tile_pixels);
+  plan.y_pitch = rows ? (plan.method == Method::few_filters ? p.out_channels : pitch(plan.chunk_filters))
+                      : pitch(plan.tile_pixels);
   size_t elements = 0;
   if (plan.stage_x) elements += plan.x_pitch * (rows ? plan.tile_pixels : plan.channel_block);
   if (plan.scratch_y) elements += round_up(plan.y_pitch * (rows ? plan.tile_pixels : plan.chunk_filters), line);
-  if (plan.order == Order::lanes && !plan.few_filters)
-    elements += partials * p.out_channels * plan.family->width * plan.vectors;
+  if (plan.method == Method::partial_sums) elements += partials * p.out_channels * plan.family->width * plan.vectors;
   plan.scratch_bytes = elements * static_cast<size_t>(size);
   return plan;
 }

@@ -18,6 +18,12 @@ namespace conv1x1 {
 // lane order for at most 4 filters over at least 32 channels (both in one group), else chain order.
 Order summation_order(size_t in_channels, size_t out_channels);
 
+// Whether a kernel exists that wants the filters as plain rows: for few filters, and for few channels and filters.
+bool plain_rows(size_t in_channels, size_t out_channels);
+
+// What multiplies: the kernel of rows × lanes, once; or the same once for each partial sum; or one of the special ones.
+enum class Method : unsigned char { multiply, partial_sums, few_filters, few_channels };
+
 enum class Orientation : unsigned char { pixels_as_rows, pixels_as_lanes };
 
 // What tests and measurements ask for instead of the planner's choice, wherever type and order of summation fit.
@@ -37,10 +43,10 @@ struct Machine {
 struct Plan {
   const KernelTable* table = nullptr;
   Order order = Order::chain;
+  Method method = Method::multiply;
   Orientation orientation = Orientation::pixels_as_rows;
   const MultiplyFamily* family = nullptr;
   size_t vectors = 1;          // lanes are walked in columns of at most this many vectors
-  bool few_filters = false;    // lane order with the vectors over the channels
   bool stage_x = false;        // x is copied into a tile first
   bool scratch_y = false;      // results go to a tile first, and from there to y
   bool fuse_residual = false;  // the kernel adds the residual
@@ -48,7 +54,7 @@ struct Plan {
   size_t tiles = 1;
   size_t chunk_filters = 1;         // filters (of one group) that a tile is multiplied with before its results leave
   size_t chunks = 1;                // in each group
-  size_t near_vectors = 1;          // pixels as lanes: how many vectors of them the filters pass over together
+  size_t near_vectors = 1;          // lanes that one block of rows passes over before the next, in vectors
   size_t channel_block = 1;         // channels multiplied before the sums are left in y or scratch and resumed
   size_t x_pitch = 0, y_pitch = 0;  // elements between rows of a staged tile and of the scratch
   size_t scratch_bytes = 0;         // for each thread

@@ -111,7 +111,7 @@ std::unique_ptr<PackedWeights> Weights::pack(DType arithmetic, size_t width) con
   const size_t filters = product(groups, round_up(out_channels, width));
   packed->panels = allocate(product(product(filters, in_channels), size));
   if (bias_) packed->bias = allocate(product(filters, size));
-  if (summation_order(in_channels, out_channels) == Order::lanes) {
+  if (plain_rows(in_channels, out_channels)) {
     packed->row_bytes = static_cast<ptrdiff_t>(round_up(in_channels, partials) * size);
     packed->rows = allocate(product(groups * out_channels, static_cast<size_t>(packed->row_bytes)));
   }

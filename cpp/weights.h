@@ -25,7 +25,7 @@ struct PackedWeights {
   size_t width;                              // filters in a panel
   size_t groups, in_channels, out_channels;  // in each group
   Buffer panels;  // [groups][ceil(out_channels / width)][in_channels][width], zeros past the last filter
-  Buffer rows;    // lane order only: [groups * out_channels][in_channels, rounded up to whole partials]
+  Buffer rows;    // where plain_rows says so: [groups * out_channels][in_channels, rounded up to whole partials]
   ptrdiff_t row_bytes = 0;
   Buffer bias;  // null for none; [groups][out_channels, rounded up to whole panels]
 

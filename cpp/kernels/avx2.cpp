@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "activate.inl"
+#include "few_channels.inl"
 #include "few_filters.inl"
 #include "move.inl"
 #include "multiply.inl"
@@ -35,6 +36,19 @@ struct F32x8 {
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
   }
+  static constexpr int trees_at_once = 4;
+  static void trees(const Reg (&r)[4], float* sums) {
+    // Each step adds two vectors' halves into one, so that the vectors halve in number too: 4, 2, 1 apart.
+    Reg four[2];
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i)
+      four[i] = add(_mm256_permute2f128_ps(r[2 * i], r[2 * i + 1], 0x20),
+                    _mm256_permute2f128_ps(r[2 * i], r[2 * i + 1], 0x31));
+    const Reg two = add(_mm256_shuffle_ps(four[0], four[1], 0x44), _mm256_shuffle_ps(four[0], four[1], 0xee));
+    const Reg one = add(two, _mm256_movehdup_ps(two));  // sums 0, _, 2, _ | 1, _, 3, _
+    const __m128 low = _mm256_castps256_ps128(one), high = _mm256_extractf128_ps(one, 1);
+    _mm_storeu_ps(sums, _mm_unpacklo_ps(_mm_shuffle_ps(low, low, 0x88), _mm_shuffle_ps(high, high, 0x88)));
+  }
 };
 
 struct F64x4 {
@@ -62,6 +76,8 @@ struct F64x4 {
     const __m128d s = _mm_add_pd(_mm256_castpd256_pd128(r), _mm256_extractf128_pd(r, 1));
     return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
   }
+  static constexpr int trees_at_once = 1;
+  static void trees(const Reg (&r)[1], double* sums) { *sums = tree(r[0]); }
 };
 
 // Sixteen registers hold rows × vectors accumulators, the vectors and one broadcast; with one row the vectors
@@ -81,6 +97,8 @@ const KernelTable conv1x1_avx2 = {
     sizeof(families) / sizeof(families[0]),
     {few_filters<F32x8>, few_filters<F64x4>},
     {"avx2_f32_few_filters", "avx2_f64_few_filters"},
+    {few_channels<float, true>, few_channels<double, true>},
+    {"avx2_f32_few_channels", "avx2_f64_few_channels"},
     {combine_partials<float>, combine_partials<double>},
     {{copy<float, float>, copy<float, double>}, {copy<double, float>, copy<double, double>}},
     {{add<float, float>, add<float, double>}, {add<double, float>, add<double, double>}},

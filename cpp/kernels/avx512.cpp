@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "activate.inl"
+#include "few_channels.inl"
 #include "few_filters.inl"
 #include "move.inl"
 #include "multiply.inl"
@@ -34,6 +35,23 @@ struct F32x16 {
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
   }
+  static constexpr int trees_at_once = 8;
+  static void trees(const Reg (&r)[8], float* sums) {
+    // Each step adds two vectors' halves into one, so that the vectors halve in number too: 8, 4, 2, 1 apart.
+    Reg eight[4], four[2];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i)
+      eight[i] =
+          add(_mm512_shuffle_f32x4(r[2 * i], r[2 * i + 1], 0x44), _mm512_shuffle_f32x4(r[2 * i], r[2 * i + 1], 0xee));
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i)
+      four[i] = add(_mm512_shuffle_f32x4(eight[2 * i], eight[2 * i + 1], 0x88),
+                    _mm512_shuffle_f32x4(eight[2 * i], eight[2 * i + 1], 0xdd));
+    const Reg two = add(_mm512_shuffle_ps(four[0], four[1], 0x44), _mm512_shuffle_ps(four[0], four[1], 0xee));
+    const Reg one = add(two, _mm512_movehdup_ps(two));
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+    _mm256_storeu_ps(sums, _mm512_castps512_ps256(_mm512_permutexvar_ps(order, one)));
+  }
 };
 
 struct F64x8 {
@@ -60,6 +78,8 @@ struct F64x8 {
     const __m128d s = _mm_add_pd(_mm256_castpd256_pd128(h), _mm256_extractf128_pd(h, 1));
     return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
   }
+  static constexpr int trees_at_once = 1;
+  static void trees(const Reg (&r)[1], double* sums) { *sums = tree(r[0]); }
 };
 
 // Half-width vectors: where 17 … 24 filters (or pixels) would leave a third of a full one idle, and two
@@ -100,6 +120,8 @@ const KernelTable conv1x1_avx512 = {
     sizeof(families) / sizeof(families[0]),
     {few_filters<F32x16>, few_filters<F64x8>},
     {"avx512_f32_few_filters", "avx512_f64_few_filters"},
+    {few_channels<float, true>, few_channels<double, true>},
+    {"avx512_f32_few_channels", "avx512_f64_few_channels"},
     {combine_partials<float>, combine_partials<double>},
     {{copy<float, float>, copy<float, double>}, {copy<double, float>, copy<double, double>}},
     {{add<float, float>, add<float, double>}, {add<double, float>, add<double, double>}},

@@ -2,7 +2,8 @@
 // Channel c goes into partial sum c mod 16; the sixteen are added as a tree: 8, 4, 2, 1 apart.
 //
 // Beyond what multiply.inl asks, V offers: registers (how many the machine has), fma(a, b, c, mask) (c where
-// the mask is off) and tree(r) (adds width / 2, … 2, 1 apart, to a scalar).
+// the mask is off), tree(r) (adds width / 2, … 2, 1 apart, to a scalar), and trees(r, sums), which does that for
+// trees_at_once vectors together.
 #pragma once
 
 #include "../kernel.h"
@@ -11,7 +12,7 @@ namespace conv1x1 {
 namespace {
 
 template <class V, int P, int K>
-inline void few_filters_block(const FewFilters& a, const char* x, char* out) {
+inline void few_filters_block(const FilterRows& a, const char* x, const typename V::Scalar* bias, char* out) {
   using Reg = typename V::Reg;
   using T = typename V::Scalar;
   constexpr int vectors = static_cast<int>(partials / V::width);
@@ -61,38 +62,58 @@ inline void few_filters_block(const FewFilters& a, const char* x, char* out) {
     }
   }
 #pragma GCC unroll 32
-  for (int p = 0; p < P; ++p) {
-    T* y = reinterpret_cast<T*>(out + p * a.out_pixel);
+  for (int half = vectors / 2; half > 0; half /= 2) {
 #pragma GCC unroll 32
-    for (int k = 0; k < K; ++k) {
+    for (int v = 0; v < half; ++v) {
 #pragma GCC unroll 32
-      for (int half = vectors / 2; half > 0; half /= 2) {
-#pragma GCC unroll 32
-        for (int v = 0; v < half; ++v) acc[p][k][v] = V::add(acc[p][k][v], acc[p][k][v + half]);
-      }
-      const T sum = V::tree(acc[p][k][0]);
-      y[k] = a.bias ? sum + reinterpret_cast<const T*>(a.bias)[k] : sum;
+      for (int i = 0; i < P * K; ++i) acc[i / K][i % K][v] = V::add(acc[i / K][i % K][v], acc[i / K][i % K][v + half]);
     }
+  }
+  T sums[P * K];
+  if constexpr (P * K % V::trees_at_once == 0) {
+#pragma GCC unroll 32
+    for (int i = 0; i < P * K; i += V::trees_at_once) {
+      Reg batch[V::trees_at_once];
+#pragma GCC unroll 32
+      for (int j = 0; j < V::trees_at_once; ++j) batch[j] = acc[(i + j) / K][(i + j) % K][0];
+      V::trees(batch, sums + i);
+    }
+  } else {
+#pragma GCC unroll 32
+    for (int i = 0; i < P * K; ++i) sums[i] = V::tree(acc[i / K][i % K][0]);
+  }
+  if (a.bias) {
+    for (int i = 0; i < P * K; ++i) sums[i] += bias[i];
+  }
+  if (a.out_pixel == K * ptrdiff_t(sizeof(T))) {
+    __builtin_memcpy(out, sums, sizeof(sums));
+  } else {
+    for (int p = 0; p < P; ++p) __builtin_memcpy(out + p * a.out_pixel, sums + p * K, K * sizeof(T));
   }
 }
 
 template <class V, int K>
-inline void few_filters_of(const FewFilters& a) {
+inline void few_filters_of(const FilterRows& a) {
   constexpr int vectors = static_cast<int>(partials / V::width);
-  constexpr int fit = V::registers / 2 / (K * vectors);
-  constexpr int P = fit < 1 ? 1 : fit > 8 ? 8 : fit;
+  // Pixels at a time: as many as leave room for the filters, in a number that fills the last trees.
+  constexpr int fit = (V::registers - K - 2) / (K * vectors);
+  constexpr int P = fit >= 8 ? 8 : fit >= 4 ? 4 : fit >= 2 ? 2 : 1;
+  typename V::Scalar bias[P * K] = {};  // as many times over as there are pixels
+  if (a.bias) {
+    for (int p = 0; p < P; ++p) __builtin_memcpy(bias + p * K, a.bias, K * sizeof(bias[0]));
+  }
   const char* x = a.x;
   char* out = a.out;
   size_t p = 0;
   for (; p + P <= a.pixels; p += P, x += P * a.pixel_stride, out += P * a.out_pixel)
-    few_filters_block<V, P, K>(a, x, out);
+    few_filters_block<V, P, K>(a, x, bias, out);
   if constexpr (P > 1) {
-    for (; p < a.pixels; ++p, x += a.pixel_stride, out += a.out_pixel) few_filters_block<V, 1, K>(a, x, out);
+    for (; p < a.pixels; ++p, x += a.pixel_stride, out += a.out_pixel) few_filters_block<V, 1, K>(a, x, bias, out);
   }
 }
 
 template <class V>
-void few_filters(const FewFilters& a) noexcept {
+void few_filters(const FilterRows& a) noexcept {
   switch (a.filters) {
     case 1: return few_filters_of<V, 1>(a);
     case 2: return few_filters_of<V, 2>(a);

@@ -22,14 +22,13 @@ inline __attribute__((always_inline)) void load_lanes(typename V::Reg (&lane)[N]
 
 template <class V, int R, int N, bool Masked>
 inline __attribute__((always_inline)) void sum_channels(typename V::Reg (&acc)[R][N], const Multiply& a,
-                                                        const char* rows, typename V::Mask mask) {
+                                                        const char* rows, const char* lanes, typename V::Mask mask) {
   // One pointer for four rows: base + {0, 1, 2} * stride are addressing modes, 3 * stride is a register.
   constexpr int groups = (R + 3) / 4;
   const ptrdiff_t offset[4] = {0, a.row_stride, 2 * a.row_stride, 3 * a.row_stride};
   const char* row[groups];
 #pragma GCC unroll 32
   for (int g = 0; g < groups; ++g) row[g] = rows + 4 * g * a.row_stride;
-  const char* lanes = a.lanes;
   const ptrdiff_t row_channel = a.row_channel, lane_channel = a.lane_channel, lane_vector = a.lane_vector;
   for (size_t c = a.channels; c != 0; --c) {
     typename V::Reg lane[N];
@@ -46,87 +45,102 @@ inline __attribute__((always_inline)) void sum_channels(typename V::Reg (&acc)[R
   }
 }
 
+// One block of one column: R rows, N vectors of lanes. `mask` holds the lanes of the last vector.
 template <class V, int R, int N>
-void multiply(const Multiply& a) noexcept {
+inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, const char* rows, const char* lanes,
+                                                         const char* bias, const char* residual, char* out, bool tail,
+                                                         typename V::Mask mask) {
   using Reg = typename V::Reg;
   using T = typename V::Scalar;
   constexpr ptrdiff_t vector_bytes = V::width * sizeof(T);
-  const bool tail = a.last_lanes != V::width;
-  const typename V::Mask mask = V::mask(a.last_lanes);
-  const char* rows = a.rows;
-  const char* bias = a.bias;
-  const char* residual = a.residual;
-  char* out = a.out;
-  for (size_t block = 0; block < a.blocks; ++block) {
-    // Ask for the lines of the result now, so that they are here when the sums are.
+  // Ask for the lines of the result now, so that they are here when the sums are.
+#pragma GCC unroll 32
+  for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 32
+    for (ptrdiff_t line = 0; line < N * vector_bytes; line += 64) __builtin_prefetch(out + i * a.out_row + line, 1);
+  }
+  Reg acc[R][N];
+  if (a.resume) {
+#pragma GCC unroll 32
+    for (int i = 0; i < R; ++i) load_lanes<V, N, true>(acc[i], out + i * a.out_row, vector_bytes, mask);
+  } else {
 #pragma GCC unroll 32
     for (int i = 0; i < R; ++i) {
 #pragma GCC unroll 32
-      for (ptrdiff_t line = 0; line < N * vector_bytes; line += 64) __builtin_prefetch(out + i * a.out_row + line, 1);
+      for (int j = 0; j < N; ++j) acc[i][j] = V::zero();
     }
-    Reg acc[R][N];
-    if (a.resume) {
+  }
+  if (V::all_lanes || tail)
+    sum_channels<V, R, N, true>(acc, a, rows, lanes, mask);
+  else
+    sum_channels<V, R, N, false>(acc, a, rows, lanes, mask);
+  if (bias && a.bias_per_row) {
 #pragma GCC unroll 32
-      for (int i = 0; i < R; ++i) load_lanes<V, N, true>(acc[i], out + i * a.out_row, vector_bytes, mask);
-    } else {
+    for (int i = 0; i < R; ++i) {
+      const Reg b = V::broadcast(bias + i * sizeof(T));
 #pragma GCC unroll 32
-      for (int i = 0; i < R; ++i) {
-#pragma GCC unroll 32
-        for (int j = 0; j < N; ++j) acc[i][j] = V::zero();
-      }
+      for (int j = 0; j < N; ++j) acc[i][j] = V::add(acc[i][j], b);
     }
-    if (V::all_lanes || tail)
-      sum_channels<V, R, N, true>(acc, a, rows, mask);
+  } else if (bias) {
+#pragma GCC unroll 32
+    for (int j = 0; j < N; ++j) {
+      const Reg b = V::load(bias + j * vector_bytes);
+#pragma GCC unroll 32
+      for (int i = 0; i < R; ++i) acc[i][j] = V::add(acc[i][j], b);
+    }
+  }
+  if (residual) {
+#pragma GCC unroll 32
+    for (int i = 0; i < R; ++i) {
+      Reg r[N];
+      load_lanes<V, N, true>(r, residual + i * a.residual_row, vector_bytes, mask);
+#pragma GCC unroll 32
+      for (int j = 0; j < N; ++j) acc[i][j] = V::add(acc[i][j], r[j]);
+    }
+  }
+  if (a.clamp) {
+    const T limits[2] = {static_cast<T>(a.lo), static_cast<T>(a.hi)};
+    const Reg lo = V::broadcast(reinterpret_cast<const char*>(limits));
+    const Reg hi = V::broadcast(reinterpret_cast<const char*>(limits + 1));
+#pragma GCC unroll 32
+    for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 32
+      for (int j = 0; j < N; ++j) acc[i][j] = V::min(hi, V::max(lo, acc[i][j]));
+    }
+  }
+#pragma GCC unroll 32
+  for (int i = 0; i < R; ++i) {
+    char* p = out + i * a.out_row;
+#pragma GCC unroll 32
+    for (int j = 0; j < N - 1; ++j) V::store(p + j * vector_bytes, acc[i][j]);
+    if (tail)
+      V::store(p + (N - 1) * vector_bytes, acc[i][N - 1], mask);
     else
-      sum_channels<V, R, N, false>(acc, a, rows, mask);
-    if (bias && a.bias_per_row) {
-#pragma GCC unroll 32
-      for (int i = 0; i < R; ++i) {
-        const Reg b = V::broadcast(bias + i * sizeof(T));
-#pragma GCC unroll 32
-        for (int j = 0; j < N; ++j) acc[i][j] = V::add(acc[i][j], b);
-      }
-      bias += R * sizeof(T);
-    } else if (bias) {
-#pragma GCC unroll 32
-      for (int j = 0; j < N; ++j) {
-        const Reg b = V::load(bias + j * vector_bytes);
-#pragma GCC unroll 32
-        for (int i = 0; i < R; ++i) acc[i][j] = V::add(acc[i][j], b);
-      }
+      V::store(p + (N - 1) * vector_bytes, acc[i][N - 1]);
+  }
+}
+
+template <class V, int R, int N>
+void multiply(const Multiply& a) noexcept {
+  constexpr ptrdiff_t scalar_bytes = sizeof(typename V::Scalar), column_bytes = N * V::width * scalar_bytes;
+  const typename V::Mask all = V::mask(V::width), last = V::mask(a.last_lanes);
+  const ptrdiff_t bias_column = a.bias && !a.bias_per_row ? column_bytes : 0;
+  const ptrdiff_t residual_column = a.residual ? column_bytes : 0;
+  for (size_t block = 0; block < a.blocks; ++block) {
+    const ptrdiff_t row = static_cast<ptrdiff_t>(block) * R;
+    const char* rows = a.rows + row * a.row_stride;
+    const char* lanes = a.lanes;
+    const char* bias = a.bias && a.bias_per_row ? a.bias + row * scalar_bytes : a.bias;
+    const char* residual = a.residual ? a.residual + row * a.residual_row : nullptr;
+    char* out = a.out + row * a.out_row;
+    for (size_t left = a.columns; left != 0; --left) {
+      const bool tail = left == 1 && a.last_lanes != V::width;
+      multiply_tile<V, R, N>(a, rows, lanes, bias, residual, out, tail, tail ? last : all);
+      lanes += N * a.lane_vector;
+      out += column_bytes;
+      bias += bias_column;
+      residual += residual_column;
     }
-    if (residual) {
-#pragma GCC unroll 32
-      for (int i = 0; i < R; ++i) {
-        Reg r[N];
-        load_lanes<V, N, true>(r, residual + i * a.residual_row, vector_bytes, mask);
-#pragma GCC unroll 32
-        for (int j = 0; j < N; ++j) acc[i][j] = V::add(acc[i][j], r[j]);
-      }
-      residual += R * a.residual_row;
-    }
-    if (a.clamp) {
-      const T limits[2] = {static_cast<T>(a.lo), static_cast<T>(a.hi)};
-      const Reg lo = V::broadcast(reinterpret_cast<const char*>(limits));
-      const Reg hi = V::broadcast(reinterpret_cast<const char*>(limits + 1));
-#pragma GCC unroll 32
-      for (int i = 0; i < R; ++i) {
-#pragma GCC unroll 32
-        for (int j = 0; j < N; ++j) acc[i][j] = V::min(hi, V::max(lo, acc[i][j]));
-      }
-    }
-#pragma GCC unroll 32
-    for (int i = 0; i < R; ++i) {
-      char* p = out + i * a.out_row;
-#pragma GCC unroll 32
-      for (int j = 0; j < N - 1; ++j) V::store(p + j * vector_bytes, acc[i][j]);
-      if (tail)
-        V::store(p + (N - 1) * vector_bytes, acc[i][N - 1], mask);
-      else
-        V::store(p + (N - 1) * vector_bytes, acc[i][N - 1]);
-    }
-    rows += R * a.row_stride;
-    out += R * a.out_row;
   }
 }
 

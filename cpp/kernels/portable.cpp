@@ -2,6 +2,7 @@
 // [0] multiplies and adds with two roundings, for processors that have nothing better; [1] with one (a library
 // call a lane where the baseline has no such instruction: slow, and the same bits as every instruction set).
 #include "activate.inl"
+#include "few_channels.inl"
 #include "few_filters.inl"
 #include "move.inl"
 #include "multiply.inl"
@@ -52,6 +53,8 @@ struct Vector {
       for (size_t i = 0; i < half; ++i) r[i] += r[i + half];
     return r[0];
   }
+  static constexpr int trees_at_once = 1;
+  static void trees(const Reg (&r)[1], T* sums) { *sums = tree(r[0]); }
 };
 
 template <bool Fused>
@@ -68,6 +71,8 @@ constexpr KernelTable table = {
     sizeof(families<Fused>) / sizeof(families<Fused>[0]),
     {few_filters<Vector<float, Fused>>, few_filters<Vector<double, Fused>>},
     {"portable_f32_few_filters", "portable_f64_few_filters"},
+    {few_channels<float, Fused>, few_channels<double, Fused>},
+    {"portable_f32_few_channels", "portable_f64_few_channels"},
     {combine_partials<float>, combine_partials<double>},
     {{copy<float, float>, copy<float, double>}, {copy<double, float>, copy<double, double>}},
     {{add<float, float>, add<float, double>}, {add<double, float>, add<double, double>}},
