@@ -202,6 +202,7 @@ class LayerTile {
           for (size_t k = 0; k < filters_; k += width) {
             const ptrdiff_t row = static_cast<ptrdiff_t>(k);
             m.rows = weights_.panel(group_, filter_ + k) + skipped;
+            m.lanes_ahead = k == 0 && !in_scratch_;
             m.out = y + lane_bytes + row * y_channel;
             m.bias = bias ? bias + row * size_ : nullptr;
             m.residual = residual ? residual + run.residual + lane_bytes + row * m.residual_row : nullptr;

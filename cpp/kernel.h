@@ -45,6 +45,7 @@ struct Multiply {
   bool resume;  // start from what `out` holds instead of from zero
   bool clamp;
   double lo, hi;
+  bool lanes_ahead;   // the lanes are met for the first time here, and the next column lies beside this one
   size_t last_lanes;  // lanes in use in the last vector of the last column, 1 … width
   size_t columns;     // repeat for this many columns of lanes, each where the one before ends …
   size_t blocks;      // … and all that for this many blocks of rows, likewise

@@ -20,7 +20,7 @@ inline __attribute__((always_inline)) void load_lanes(typename V::Reg (&lane)[N]
   for (int j = 0; j < N; ++j) lane[j] = Masked && j == N - 1 ? V::load(p + j * vector, mask) : V::load(p + j * vector);
 }
 
-template <class V, int R, int N, bool Masked>
+template <class V, int R, int N, bool Masked, bool LanesAhead>
 inline __attribute__((always_inline)) void sum_channels(typename V::Reg (&acc)[R][N], const Multiply& a,
                                                         const char* rows, const char* lanes, typename V::Mask mask) {
   // One pointer for four rows: base + {0, 1, 2} * stride are addressing modes, 3 * stride is a register.
@@ -30,7 +30,17 @@ inline __attribute__((always_inline)) void sum_channels(typename V::Reg (&acc)[R
 #pragma GCC unroll 32
   for (int g = 0; g < groups; ++g) row[g] = rows + 4 * g * a.row_stride;
   const ptrdiff_t row_channel = a.row_channel, lane_channel = a.lane_channel, lane_vector = a.lane_vector;
+  // Pixels come from far away, and are asked for before their turn. As rows, the next block's follow this one's in
+  // memory: a line of them with each channel is in time. As lanes, the next column's are beside this one's.
+  const char* ahead = row[0] + R * a.row_stride;
   for (size_t c = a.channels; c != 0; --c) {
+    if constexpr (LanesAhead) {
+#pragma GCC unroll 32
+      for (int j = 0; j < N; ++j) __builtin_prefetch(lanes + (N + j) * lane_vector);
+    } else {
+      __builtin_prefetch(ahead);
+      ahead += R * sizeof(typename V::Scalar);
+    }
     typename V::Reg lane[N];
     load_lanes<V, N, Masked>(lane, lanes, lane_vector, mask);
 #pragma GCC unroll 32
@@ -49,7 +59,7 @@ inline __attribute__((always_inline)) void sum_channels(typename V::Reg (&acc)[R
 template <class V, int R, int N>
 inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, const char* rows, const char* lanes,
                                                          const char* bias, const char* residual, char* out, bool tail,
-                                                         typename V::Mask mask) {
+                                                         typename V::Mask mask, bool lanes_ahead) {
   using Reg = typename V::Reg;
   using T = typename V::Scalar;
   constexpr ptrdiff_t vector_bytes = V::width * sizeof(T);
@@ -71,9 +81,11 @@ inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, cons
     }
   }
   if (V::all_lanes || tail)
-    sum_channels<V, R, N, true>(acc, a, rows, lanes, mask);
+    lanes_ahead ? sum_channels<V, R, N, true, true>(acc, a, rows, lanes, mask)
+                : sum_channels<V, R, N, true, false>(acc, a, rows, lanes, mask);
   else
-    sum_channels<V, R, N, false>(acc, a, rows, lanes, mask);
+    lanes_ahead ? sum_channels<V, R, N, false, true>(acc, a, rows, lanes, mask)
+                : sum_channels<V, R, N, false, false>(acc, a, rows, lanes, mask);
   if (bias && a.bias_per_row) {
 #pragma GCC unroll 32
     for (int i = 0; i < R; ++i) {
@@ -135,7 +147,7 @@ void multiply(const Multiply& a) noexcept {
     char* out = a.out + row * a.out_row;
     for (size_t left = a.columns; left != 0; --left) {
       const bool tail = left == 1 && a.last_lanes != V::width;
-      multiply_tile<V, R, N>(a, rows, lanes, bias, residual, out, tail, tail ? last : all);
+      multiply_tile<V, R, N>(a, rows, lanes, bias, residual, out, tail, tail ? last : all, a.lanes_ahead && block == 0);
       lanes += N * a.lane_vector;
       out += column_bytes;
       bias += bias_column;
