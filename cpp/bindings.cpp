@@ -44,9 +44,10 @@ std::optional<DType> dtype_of(PyObject* descr) {
   return std::nullopt;
 }
 
-// An ndarray (no subclass) of a supported type, as the core sees it.
-bool view(PyObject* object, Array& array) {
-  if (Py_TYPE(object) != py::detail::npy_api::get().PyArray_Type_) return false;
+// An array of a supported type, as the core sees it: an ndarray, or an instance of a subclass that passed _check.
+bool view(PyObject* object, Array& array, bool checked = false) {
+  PyTypeObject* ndarray = py::detail::npy_api::get().PyArray_Type_;
+  if (Py_TYPE(object) != ndarray && !(checked && PyType_IsSubtype(Py_TYPE(object), ndarray))) return false;
   const auto* proxy = py::detail::array_proxy(object);
   const std::optional<DType> dtype = dtype_of(proxy->descr);
   if (!dtype || proxy->nd > max_rank) return false;
@@ -70,8 +71,16 @@ struct Selection {
   Restriction only;
 };
 
+Isa default_isa() {
+  try {
+    return best_isa(cpu(), std::getenv("CONV1X1_MAX_ISA"));
+  } catch (const std::invalid_argument& error) {
+    throw std::invalid_argument(std::string("CONV1X1_MAX_ISA: ") + error.what());
+  }
+}
+
 Selection& selection() {
-  static Selection current{best_isa(cpu(), std::getenv("CONV1X1_MAX_ISA")), {}};
+  static Selection current{default_isa(), {}};
   return current;
 }
 
@@ -83,6 +92,13 @@ std::string kernel_name(const MultiplyFamily& family, Isa isa, size_t vectors) {
 }
 
 // ------------------------------------------------------------------------------------------ the settings
+
+// A Python int, brought into the range of long.
+long clamped(PyObject* object) {
+  int overflow = 0;
+  const long n = PyLong_AsLongAndOverflow(object, &overflow);
+  return overflow == 0 ? n : overflow > 0 ? std::numeric_limits<long>::max() : std::numeric_limits<long>::min();
+}
 
 // A layer without its weights.
 struct Settings {
@@ -195,7 +211,7 @@ class Preparations {
  public:
   std::shared_ptr<const Prepared> get(const Settings& s, const Weights& weights, const Array& x, const Array& y,
                                       const Array* residual, const Geometry& g, int threads) {
-    ptrdiff_t key[8 + 4 * max_rank];
+    ptrdiff_t key[8 + 5 * max_rank];
     size_t n = 0;
     const auto add = [&](size_t value) { key[n++] = static_cast<ptrdiff_t>(value); };
     add(static_cast<size_t>(x.dtype) | static_cast<size_t>(y.dtype) << 8 |
@@ -271,7 +287,7 @@ PyObject* not_canonical() {
 
 // The result as a new reference; NotImplemented for a call that is not canonical; null with an error set.
 PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, PyObject* residual_object,
-               PyObject* out_object, PyObject* threads_object) {
+               PyObject* out_object, PyObject* threads_object, bool checked = false) {
   Array x, residual, out;
   Geometry g;
   if (!view(x_object, x) || !locate(s, weights, x, g)) return not_canonical();
@@ -279,12 +295,11 @@ PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, Py
     return a.rank == g.rank && std::memcmp(a.shape, g.shape, static_cast<size_t>(g.rank) * sizeof(ptrdiff_t)) == 0;
   };
   const bool adds = residual_object != Py_None;
-  if (adds && (!view(residual_object, residual) || !fits(residual))) return not_canonical();
+  if (adds && (!view(residual_object, residual, checked) || !fits(residual))) return not_canonical();
   int threads = get_num_threads();
   if (threads_object != Py_None) {
     if (!PyLong_CheckExact(threads_object)) return not_canonical();
-    const long n = PyLong_AsLong(threads_object);
-    PyErr_Clear();
+    const long n = clamped(threads_object);
     if (n < 1) return not_canonical();
     threads = static_cast<int>(std::min<long>(n, std::numeric_limits<int>::max()));
   }
@@ -292,7 +307,7 @@ PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, Py
   DType dtype = s.result.value_or(x.dtype);
   bool in_place = false;
   if (out_object != Py_None) {
-    if (!view(out_object, out) || !fits(out) || !writeable(out_object) || (s.result && *s.result != out.dtype))
+    if (!view(out_object, out, checked) || !fits(out) || !writeable(out_object) || (s.result && *s.result != out.dtype))
       return not_canonical();
     dtype = out.dtype;
     in_place = !may_overlap(out, x) && !(adds && may_overlap(out, residual)) && !may_overlap_itself(out);
@@ -340,6 +355,9 @@ struct LayerObject {
   LayerState* state;
 };
 
+// A stride; one beyond any array is as good as another.
+size_t step_of(const py::object& stride) { return static_cast<size_t>(std::min(clamped(stride.ptr()), 1L << 62)); }
+
 std::unique_ptr<LayerState> make_state(py::tuple spec) {
   auto state = std::make_unique<LayerState>();
   Settings& s = state->settings;
@@ -353,9 +371,9 @@ std::unique_ptr<LayerState> make_state(py::tuple spec) {
   if (py::isinstance<py::tuple>(spec[4])) {
     const auto strides = spec[4].cast<py::tuple>();
     s.stride_count = static_cast<int>(std::min<size_t>(strides.size(), max_rank));
-    for (int i = 0; i < s.stride_count; ++i) s.strides[i] = strides[static_cast<size_t>(i)].cast<size_t>();
+    for (int i = 0; i < s.stride_count; ++i) s.strides[i] = step_of(strides[static_cast<size_t>(i)]);
   } else {
-    s.strides[0] = spec[4].cast<size_t>();
+    s.strides[0] = step_of(spec[4]);
   }
   const auto groups = spec[5].cast<size_t>();
   const auto activation = spec[6].cast<py::tuple>();
@@ -421,7 +439,7 @@ PyObject* layer_call(PyObject* self, PyObject* const* args, size_t nargsf, PyObj
     const py::tuple made = canonical(state.spec, py::handle(values[0]), py::handle(values[1]), py::handle(values[2]),
                                      py::handle(values[3]));
     result = call(state.settings, *state.weights, py::object(made[0]).ptr(), py::object(made[1]).ptr(),
-                  py::object(made[2]).ptr(), py::object(made[3]).ptr());
+                  py::object(made[2]).ptr(), py::object(made[3]).ptr(), true);
     if (result != Py_NotImplemented) return result;
     Py_DECREF(result);
     throw std::logic_error("_check.call let an argument pass that the core does not take; please report this");
@@ -431,6 +449,8 @@ PyObject* layer_call(PyObject* self, PyObject* const* args, size_t nargsf, PyObj
 PyObject* layer_spec(PyObject* self, void*) {
   return reinterpret_cast<LayerObject*>(self)->state->spec.inc_ref().ptr();
 }
+
+const char* order_name(Order order) { return order == Order::chain ? "chain" : "lanes"; }
 
 const char* orientation_name(Orientation o) {
   return o == Orientation::pixels_as_rows ? "pixels_as_rows" : "pixels_as_lanes";
@@ -470,7 +490,7 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     d["orientation"] = plan.method == Method::few_filters    ? "few_filters"
                        : plan.method == Method::few_channels ? "few_channels"
                                                              : orientation_name(plan.orientation);
-    d["order"] = plan.order == Order::chain ? "chain" : "lanes";
+    d["order"] = order_name(plan.order);
     d["rows"] = static_cast<int>(plan.family->max_rows[plan.vectors - 1]);
     d["lanes"] = plan.vectors * plan.family->width;
     d["tile_pixels"] = plan.tile_pixels;
@@ -536,13 +556,11 @@ PyObject* one_shot(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (biased && (!view(args[2], bias) || bias.rank != 1 || bias.shape[0] != w.shape[0] ||
                    bias.strides[0] != static_cast<ptrdiff_t>(size_of(bias.dtype))))
       return not_canonical();
-    const auto is_one = [](PyObject* o) { return PyLong_CheckExact(o) && PyLong_AsLong(o) == 1; };
+    const auto is_one = [](PyObject* o) { return PyLong_CheckExact(o) && clamped(o) == 1; };
     if (!PyLong_CheckExact(args[3]) || !is_one(args[4]) || !is_one(args[5]) || args[6] != Py_None || args[8] != Py_None)
       return not_canonical();
     Settings s;
-    const long axis = PyLong_AsLong(args[3]);
-    PyErr_Clear();
-    s.channel_axis = static_cast<int>(std::clamp<long>(axis, -1000, 1000));
+    s.channel_axis = static_cast<int>(std::clamp<long>(clamped(args[3]), -1000, 1000));
     s.out_channels = static_cast<size_t>(w.shape[0]);
     const Weights weights(w.data, w.dtype, biased ? bias.data : nullptr, bias.dtype, 1, s.out_channels,
                           static_cast<size_t>(w.shape[1]));
@@ -562,12 +580,14 @@ py::list list_kernels() {
     const Isa isa = static_cast<Isa>(i);
     const KernelTable* table = kernels(isa, cpu());
     if (!table) continue;
-    const auto add = [&](const std::string& name, DType dtype, const char* order, size_t rows, size_t lanes) {
+    const auto add = [&](const std::string& name, const char* method, DType dtype, Order order, size_t rows,
+                         size_t lanes) {
       py::dict d;
       d["name"] = name;
       d["isa"] = isa_name(isa);
+      d["method"] = method;
       d["dtype"] = dtype == DType::float64 ? "float64" : "float32";
-      d["order"] = order;
+      d["order"] = order_name(order);
       d["rows"] = rows;
       d["lanes"] = lanes;
       d["supported"] = cpu().supports[i];
@@ -576,12 +596,13 @@ py::list list_kernels() {
     for (size_t f = 0; f < table->family_count; ++f) {
       const MultiplyFamily& family = table->families[f];
       for (size_t v = 1; v <= family.max_vectors; ++v)
-        add(kernel_name(family, isa, v), family.dtype, "chain", family.max_rows[v - 1], v * family.width);
+        add(kernel_name(family, isa, v), "multiply", family.dtype, Order::chain, family.max_rows[v - 1],
+            v * family.width);
     }
-    for (DType dtype : {DType::float32, DType::float64})
-      add(table->few_filters_name[static_cast<size_t>(dtype)], dtype, "lanes", 1, 4);
-    for (DType dtype : {DType::float32, DType::float64})
-      add(table->few_channels_name[static_cast<size_t>(dtype)], dtype, "chain", 1, 4);
+    for (DType dtype : {DType::float32, DType::float64}) {
+      add(table->few_filters_name[static_cast<size_t>(dtype)], "few_filters", dtype, Order::lanes, 1, 4);
+      add(table->few_channels_name[static_cast<size_t>(dtype)], "few_channels", dtype, Order::chain, 1, 4);
+    }
   }
   return list;
 }
@@ -589,7 +610,7 @@ py::list list_kernels() {
 // Plans use this instruction set (none: the best), and this kernel and orientation where type and order fit.
 void restrict_to(const std::optional<std::string>& isa, const std::optional<std::string>& kernel,
                  const std::optional<std::string>& orientation) {
-  Selection wanted{isa ? isa_from_name(*isa, cpu()) : best_isa(cpu(), std::getenv("CONV1X1_MAX_ISA")), {}};
+  Selection wanted{isa ? isa_from_name(*isa, cpu()) : default_isa(), {}};
   if (orientation) {
     for (Orientation o : {Orientation::pixels_as_rows, Orientation::pixels_as_lanes})
       if (*orientation == orientation_name(o)) wanted.only.orientation = o;

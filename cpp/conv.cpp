@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <new>
 
+#include "fp_environment.h"
+
 #include "thread_pool.h"
 
 namespace conv1x1 {
@@ -382,6 +384,7 @@ void run_part(const Layer& layer, size_t first, size_t last, size_t part, const 
 }
 
 void run_unit(void* context, size_t index) noexcept {
+  const DefaultArithmetic arithmetic;
   const Work& work = *static_cast<const Work*>(context);
   char* scratch = thread_scratch(work.scratch_bytes);
   const size_t first = index / work.parts * work.tile_pixels;

@@ -38,7 +38,7 @@ struct Shape {
 Shape runs_of(const PixelAxes& axes, size_t pixels) {
   if (axes.empty()) return {pixels ? size_t{1} : 0, 1};
   const size_t length = axes.back().n;
-  return {pixels / length, length};
+  return {length ? pixels / length : 0, length};
 }
 
 ptrdiff_t inner_x(const PixelAxes& axes) { return axes.empty() ? 0 : axes.back().x; }
@@ -215,7 +215,9 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
   const size_t size = size_of(p.arithmetic), budget = machine.l2_bytes / 4;
   const bool rows = plan.orientation == Orientation::pixels_as_rows;
   const size_t column = plan.family->width * plan.vectors;
-  const size_t granule = rows ? plan.family->max_rows[plan.vectors - 1] : column;
+  const size_t granule = plan.method == Method::few_filters ? 1
+                         : rows                             ? plan.family->max_rows[plan.vectors - 1]
+                                                            : column;
 
   plan.channel_block = p.in_channels;
   const size_t tallest = budget / (granule * size);
@@ -256,7 +258,7 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
   }
   const PixelAxes& walked = plan.stage_x ? p.target : plan.scratch_y ? p.source : p.all;
   const size_t run = runs_of(walked, p.pixels).length;
-  if (walked.size() > 1 && run < tile)
+  if (walked.size() > 1 && run > 0 && run < tile)
     tile = tile / run * run;
   else if (tile < p.pixels)
     tile = round_up(ceil_div(p.pixels, ceil_div(p.pixels, tile)), granule);  // tiles of a size

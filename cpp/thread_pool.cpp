@@ -24,6 +24,7 @@ class Pool {
  public:
   bool run(const Job& job, int threads) {
     const std::unique_lock<std::mutex> turn(turn_, std::try_to_lock);
+    threads = static_cast<int>(std::min<size_t>(static_cast<size_t>(threads), job.units));
     if (threads < 2 || !turn.owns_lock()) {
       std::atomic<size_t> next{0};
       return work(job, next, true);

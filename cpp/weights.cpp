@@ -4,6 +4,7 @@
 #include <limits>
 #include <new>
 
+#include "fp_environment.h"
 #include "plan.h"
 #include "problem.h"
 
@@ -101,6 +102,7 @@ const PackedWeights& Weights::packed(DType arithmetic, size_t width) const {
 }
 
 std::unique_ptr<PackedWeights> Weights::pack(DType arithmetic, size_t width) const {
+  const DefaultArithmetic arithmetic_mode;
   auto packed = std::make_unique<PackedWeights>();
   packed->dtype = arithmetic;
   packed->width = width;

@@ -6,14 +6,12 @@
 (28, 28, 16)
 """
 
-from importlib.metadata import version as _version
-
 from .conv import Conv1x1, conv1x1
 from .explain import Explanation, explain
 from .reference import reference
 from .runtime import get_num_threads, num_threads, set_num_threads, show_config
 
-__version__ = _version("conv1x1")
+__version__ = "0.1.0"
 
 __all__ = [
     "Conv1x1",

@@ -8,12 +8,14 @@ without words; what it does not take as it is, it sends here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-Array: TypeAlias = NDArray[Any]
+if TYPE_CHECKING:  # at run time it would double the import's cost
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+Array: TypeAlias = "NDArray[Any]"
 Activation: TypeAlias = str | tuple[str, float] | tuple[str, float, float] | None
 
 SUPPORTED = (np.dtype(np.float32), np.dtype(np.float64))
@@ -33,6 +35,7 @@ ACTIVATIONS = {
     "clip": (2,),
 }
 _LEAKY_RELU_SLOPE = 0.01
+_MOST_AXES = 64  # NumPy's own limit
 
 
 class Spec(NamedTuple):
@@ -61,13 +64,13 @@ def data_array(x: ArrayLike, name: str) -> Array:
             f"{name} holds {a.dtype} numbers; float pixels are expected for now: "
             f"pass np.asarray({name}, dtype=np.float32)"
         )
-    if a.dtype not in SUPPORTED:
-        raise TypeError(f"{name} has dtype {a.dtype}; supported are {SUPPORTED_NAMES}: pass {name}.astype(np.float32)")
-    if not a.dtype.isnative:
+    if not a.dtype.isnative and a.dtype.newbyteorder("=") in SUPPORTED:
         raise TypeError(
             f"{name} has dtype {a.dtype.str!r}, which is not this machine's byte order: "
             f'pass {name}.astype({name}.dtype.newbyteorder("="))'
         )
+    if a.dtype not in SUPPORTED:
+        raise TypeError(f"{name} has dtype {a.dtype}; supported are {SUPPORTED_NAMES}: pass {name}.astype(np.float32)")
     return a
 
 
@@ -97,11 +100,12 @@ def _weight_readings(w: Array) -> Iterator[tuple[Array, bool, str]]:
             yield w.reshape(1, -1), True, "w.reshape(1, -1)"
 
 
-def weight(w: ArrayLike, groups: int, in_channels: int | None = None) -> tuple[Array, bool]:
+def weight(w: ArrayLike, groups: int, x: Array | None, channel_axis: int) -> tuple[Array, bool]:
     """The (K, C/groups) matrix in any weight form, and whether the result keeps its channel axis.
 
-    `in_channels` is x's channel count where there is an x; without one a form with two readings is refused.
+    x, where there is one, settles a form with two readings; without it such a form is refused.
     """
+    in_channels = None if x is None else x.shape[axis(x, channel_axis)]
     a = _numbers(w, "w")
     readings: list[tuple[Array, bool, str]] = []
     for matrix, keep, spelling in _weight_readings(a):
@@ -120,7 +124,15 @@ def weight(w: ArrayLike, groups: int, in_channels: int | None = None) -> tuple[A
             f"say which in 2-D: {wrong_ways}"
         )
     if not fits:
-        raise ValueError(_weight_mismatch(a, readings, groups, in_channels))
+        k, c = readings[0][0].shape
+        if k % groups:
+            raise ValueError(f"groups={groups} does not divide the {k} filters of w, shape {a.shape}")
+        if a.ndim == 2 and k == in_channels and groups == 1:
+            raise ValueError(
+                f"w of shape {a.shape} is (C, K) where (K, C) is expected for the {in_channels} channels of x: pass w.T"
+            )
+        assert x is not None  # without x, only the groups can be wrong
+        check_channels(x, channel_axis, c, groups)
     matrix, keep, _ = fits[0]
     return np.ascontiguousarray(matrix), keep
 
@@ -128,20 +140,6 @@ def weight(w: ArrayLike, groups: int, in_channels: int | None = None) -> tuple[A
 def _divides(matrix: Array, groups: int, in_channels: int | None) -> bool:
     per_group = in_channels is None or matrix.shape[1] * groups == in_channels
     return matrix.shape[0] % groups == 0 and per_group
-
-
-def _weight_mismatch(a: Array, readings: list[tuple[Array, bool, str]], groups: int, in_channels: int | None) -> str:
-    matrix = readings[0][0]
-    k, c = matrix.shape
-    if k % groups:
-        return f"groups={groups} does not divide the {k} filters of w, shape {a.shape}"
-    text = f"w of shape {a.shape} filters {c * groups} channels" + (
-        f" ({c} in each of {groups} groups)" if groups > 1 else ""
-    )
-    text += f", but x has {in_channels}"
-    if a.ndim == 2 and k == in_channels and groups == 1:
-        text += "; w is (C, K) where (K, C) is expected: pass w.T"
-    return text
 
 
 def positive_int(value: Any, name: str) -> int:
@@ -208,40 +206,51 @@ def spec(
     groups: Any,
     activation_: Any,
     dtype: DTypeLike | None,
-    in_channels: int | None = None,
+    x: Array | None = None,
 ) -> Spec:
-    """A layer's arguments, checked; `in_channels` settles weights that have two readings."""
+    """A layer's arguments, checked; x, where there is one, settles weights that have two readings."""
     groups = positive_int(groups, "groups")
-    matrix, keep = weight(w, groups, in_channels)
+    channel_axis = axis_number(channel_axis)
+    matrix, keep = weight(w, groups, x, channel_axis)
     if bias is not None:
         bias = _numbers(bias, "bias")
         if bias.shape != matrix.shape[:1]:
             hint = ": pass np.ravel(bias)" if bias.size == matrix.shape[0] else ""
             raise ValueError(f"bias has shape {bias.shape}, expected ({matrix.shape[0]},), one number a filter{hint}")
+        bias = np.ascontiguousarray(bias)
+    return Spec(matrix, bias, channel_axis, keep, stride(stride_), groups, activation(activation_), result_dtype(dtype))
+
+
+def axis_number(channel_axis: Any) -> int:
+    """`channel_axis`, if it can be an axis of any array."""
     if isinstance(channel_axis, (bool, np.bool_)) or not isinstance(channel_axis, (int, np.integer)):
         raise TypeError(f"channel_axis must be an int, got {channel_axis!r}: -1 for HWC, 0 for CHW, 1 for NCHW")
-    return Spec(
-        matrix, bias, int(channel_axis), keep, stride(stride_), groups, activation(activation_), result_dtype(dtype)
-    )
+    if not -_MOST_AXES <= channel_axis < _MOST_AXES:
+        raise ValueError(f"channel_axis={channel_axis} is outside any array: there are at most {_MOST_AXES} axes")
+    return int(channel_axis)
 
 
-def axis(x: Array, channel_axis: int) -> int:
+def axis(x: Array, channel_axis: Any) -> int:
     """`channel_axis` counted from the front."""
     if x.ndim == 0:
         raise ValueError("x has no axes: expected an array with a channel axis, such as (H, W, C)")
-    if not -x.ndim <= channel_axis < x.ndim:
-        raise ValueError(f"channel_axis={channel_axis} is outside x, which has {x.ndim} axes, shape {x.shape}")
-    return channel_axis % x.ndim
+    number = axis_number(channel_axis)
+    if not -x.ndim <= number < x.ndim:
+        raise ValueError(f"channel_axis={number} is outside x, which has {x.ndim} axes, shape {x.shape}")
+    return number % x.ndim
 
 
-def check_channels(x: Array, channel_axis: int, in_channels: int) -> int:
-    """The channel axis counted from the front, once it is sure to hold `in_channels` entries."""
+def check_channels(x: Array, channel_axis: int, per_group: int, groups: int) -> int:
+    """The channel axis counted from the front, once it is sure to hold what the filters take."""
     position = axis(x, channel_axis)
+    in_channels = per_group * groups
     if x.shape[position] != in_channels:
         text = (
             f"x of shape {x.shape} has {x.shape[position]} channels on axis {position} "
-            f"(channel_axis={channel_axis}), but the weight filters {in_channels}"
+            f"(channel_axis={channel_axis}), but w filters {in_channels}"
         )
+        if groups > 1:
+            text += f", {per_group} in each of {groups} groups"
         others = [i for i, n in enumerate(x.shape) if n == in_channels and i != position]
         if others:
             text += f"; axis {others[-1]} has {in_channels}: pass channel_axis={others[-1]}"
@@ -279,7 +288,7 @@ def call(
 ) -> tuple[Array, Array | None, Array | None, int | None]:
     """The arguments of one call of a layer, checked against it."""
     a = data_array(x, "x")
-    position = check_channels(a, spec_.channel_axis, spec_.weight.shape[1] * spec_.groups)
+    position = check_channels(a, spec_.channel_axis, spec_.weight.shape[1], spec_.groups)
     steps = strides_per_axis(a, position, spec_.stride)
     shape = result_shape(a, position, steps, spec_.weight.shape[0], spec_.keep_axis)
     if residual is not None:

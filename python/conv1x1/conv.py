@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
 
 from . import _check, _conv1x1
 from ._check import Activation, Array
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
 
 def conv1x1(
@@ -120,8 +122,7 @@ def conv1x1(
     y = _conv1x1.conv1x1(x, w, bias, channel_axis, stride, groups, activation, residual, dtype, out, threads)
     if y is NotImplemented:
         x = _check.data_array(x, "x")
-        in_channels = x.shape[_check.axis(x, channel_axis)]
-        spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, in_channels)
+        spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, x)
         y = _conv1x1.Layer(spec)(x, residual, out, threads)
     return y  # type: ignore[no-any-return]
 
@@ -248,7 +249,7 @@ class Conv1x1(_conv1x1.Layer):
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = {n: getattr(self, n) for n in ("channel_axis", "stride", "groups", "activation", "dtype")}
-        return _rebuilt, (self.weight, self.bias, options)
+        return _rebuilt, (type(self), self.weight, self.bias, options), getattr(self, "__dict__", None)
 
     def __repr__(self) -> str:
         options = [
@@ -262,10 +263,11 @@ class Conv1x1(_conv1x1.Layer):
 
 
 def _kept(a: Array) -> Array:
-    copy = np.array(a, order="C")
-    copy.flags.writeable = False
-    return copy
+    """A copy that cannot be made writable: bytes own it."""
+    return np.ndarray(a.shape, a.dtype, buffer=a.tobytes())
 
 
-def _rebuilt(weight: ArrayLike, bias: ArrayLike | None, options: dict[str, Any]) -> Conv1x1:
-    return Conv1x1(weight, bias, **options)
+def _rebuilt(cls: type[Conv1x1], weight: ArrayLike, bias: ArrayLike | None, options: dict[str, Any]) -> Conv1x1:
+    if not issubclass(cls, Conv1x1):
+        raise TypeError(f"expected Conv1x1 or a subclass of it, got {cls!r}")
+    return cls.__new__(cls, weight, bias, **options)

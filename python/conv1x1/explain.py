@@ -6,15 +6,17 @@ import html
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
 
 from . import _check
 from ._check import Activation, Array
 from .conv import Conv1x1
 from .reference import activate
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
 _COLUMNS = 100  # of text
 
@@ -85,7 +87,7 @@ def explain(
     """
     a = _check.data_array(x, "x")
     in_channels = a.shape[_check.axis(a, channel_axis)]
-    spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, in_channels)
+    spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, a)
     a, residual, _, _ = _check.call(spec, a, residual, None, None)
     position = _check.axis(a, channel_axis)
     strides = _check.strides_per_axis(a, position, spec.stride)
@@ -313,8 +315,8 @@ class Explanation:
         plan = self.plan
         pixels = counted(math.prod(self._pixels("products")), "pixel")
         counts = [counted(len(self.channels), "channel"), counted(self._filters, "filter"), pixels]
-        few = plan["orientation"] == "few_filters"  # its vectors run over the channels, one for each partial sum
-        at_once = "16 channels" if few else f"{plan['rows']} rows × {plan['lanes']} lanes"
+        special = {"few_filters": "16 channels", "few_channels": "whole pixels"}
+        at_once = special.get(plan["orientation"], f"{plan['rows']} rows × {plan['lanes']} lanes")
         tile = f"{at_once} at once, {counted(plan['tile_pixels'], 'pixel')} a tile"
         moved = f"{_bytes(self.bytes_read)} read, {_bytes(self.bytes_written)} written"
         return [

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
 
 from . import _check
 from ._check import Activation, Array
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
 
 def reference(
@@ -56,8 +58,7 @@ def reference(
            [27., 32.]])
     """
     x = _check.data_array(x, "x")
-    in_channels = x.shape[_check.axis(x, channel_axis)]
-    spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, in_channels)
+    spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, x)
     x, residual, out, _ = _check.call(spec, x, residual, out, threads)
     position = _check.axis(x, channel_axis)
     steps = _check.strides_per_axis(x, position, spec.stride)
@@ -79,7 +80,7 @@ def reference(
             result = result + residual
         result = activate(result, spec.activation)
         if out is None:
-            return np.ascontiguousarray(result, dtype=spec.dtype)
+            return np.array(result, dtype=spec.dtype, order="C")
         out[...] = result
     return out
 

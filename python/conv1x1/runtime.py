@@ -10,6 +10,9 @@ import numpy as np
 
 from . import _check, _conv1x1
 
+_MOST_THREADS = 2**31 - 1
+_restriction: tuple[str | None, str | None, str | None] = (None, None, None)
+
 
 def get_num_threads() -> int:
     """The number of threads a call uses when it does not say.
@@ -52,7 +55,7 @@ def set_num_threads(n: int) -> None:
     1
     >>> conv1x1.set_num_threads(before)
     """
-    _conv1x1.set_num_threads(_check.positive_int(n, "n"))
+    _conv1x1.set_num_threads(min(_check.positive_int(n, "n"), _MOST_THREADS))
 
 
 @contextmanager
@@ -90,11 +93,15 @@ def restricted(isa: str | None = None, kernel: str | None = None, orientation: s
 
     For tests and measurements; the results are the same.
     """
-    _conv1x1.restrict(isa, kernel, orientation)
+    global _restriction
+    before, wanted = _restriction, (isa, kernel, orientation)
+    _conv1x1.restrict(*wanted)
+    _restriction = wanted
     try:
         yield
     finally:
-        _conv1x1.restrict()
+        _conv1x1.restrict(*before)
+        _restriction = before
 
 
 def show_config() -> None:

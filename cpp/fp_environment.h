@@ -1,0 +1,39 @@
+// The caller's floating-point modes do not reach the arithmetic, nor the arithmetic's flags the caller.
+#pragma once
+
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#elif defined(__aarch64__)
+#include <cstdint>
+#endif
+
+namespace conv1x1 {
+
+// Round to nearest, subnormals kept, no traps, for as long as it lives; then what was before.
+class DefaultArithmetic {
+ public:
+  DefaultArithmetic() : before_(get()) { set(standard); }
+  ~DefaultArithmetic() { set(before_); }
+  DefaultArithmetic(const DefaultArithmetic&) = delete;
+  DefaultArithmetic& operator=(const DefaultArithmetic&) = delete;
+
+ private:
+#if defined(__SSE__)
+  using Word = unsigned;
+  static constexpr Word standard = 0x1f80;
+  static Word get() { return _mm_getcsr(); }
+  static void set(Word w) { _mm_setcsr(w); }
+#elif defined(__aarch64__)
+  using Word = uint64_t;
+  static constexpr Word standard = 0;
+  static Word get() {
+    Word w;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(w));
+    return w;
+  }
+  static void set(Word w) { __asm__ volatile("msr fpcr, %0" : : "r"(w)); }
+#endif
+  const Word before_;
+};
+
+}  // namespace conv1x1

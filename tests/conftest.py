@@ -1,0 +1,94 @@
+"""What the test files share. Every array is seeded by its own shape, so no test depends on the order of the tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from conv1x1 import _conv1x1
+from conv1x1.runtime import restricted
+
+Array = NDArray[Any]
+Maker = Callable[..., Array]
+
+UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
+
+
+@pytest.fixture(params=_conv1x1.config()["isas_supported"])
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The test once for every instruction set of this machine."""
+    with restricted(isa=request.param):
+        yield request.param
+
+
+@pytest.fixture(scope="session")
+def exact() -> Maker:
+    """Small whole numbers: their products and sums are exact in float32, in any order."""
+
+    def make(*shape: int, dtype: Any = np.float32, seed: int = 0, most: int = 8) -> Array:
+        return np.random.default_rng([seed, *shape]).integers(-most, most, shape, endpoint=True).astype(dtype)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def normal() -> Maker:
+    """Numbers that round at every step."""
+
+    def make(*shape: int, dtype: Any = np.float32, seed: int = 0) -> Array:
+        return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(dtype)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def within_bound() -> Callable[..., None]:
+    """Assert the error that is promised, |ŷ − y| ≤ γ·(Σ|w||x| + |b|) with n = C + 2, on (pixels, filters)."""
+
+    def check(y: Array, x: Array, w: Array, bias: Array | None = None, residual: Array | None = None) -> None:
+        wide = np.longdouble if y.dtype == np.float64 else np.float64
+        x, w = x.astype(wide), w.astype(wide)
+        true, magnitude = x @ w.T, np.abs(x) @ np.abs(w).T
+        for term in (bias, residual):
+            if term is not None:
+                true, magnitude = true + term.astype(wide), magnitude + np.abs(term.astype(wide))
+        n = w.shape[1] + 2
+        u = UNIT_ROUNDOFF[y.dtype.name]
+        assert y.shape == true.shape
+        assert (np.abs(y - true) <= n * u / (1 - n * u) * magnitude).all()
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def rounded() -> Callable[[Fraction, Any], float]:
+    """A rational number to the nearest float32 or float64, ties to even: what one IEEE operation does."""
+
+    def nearest(value: Fraction, dtype: Any) -> float:
+        if dtype == np.float64:
+            return float(value)  # Python divides whole numbers with one rounding
+        guess = np.float32(float(value))
+        near = [guess, np.nextafter(guess, np.float32(-np.inf)), np.nextafter(guess, np.float32(np.inf))]
+        return float(min(near, key=lambda v: (abs(Fraction(float(v)) - value), int(v.view(np.int32)) & 1)))
+
+    return nearest
+
+
+@pytest.fixture(scope="session")
+def fresh_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run code in a Python of its own, for what must not touch this one: environment, signals, crashes, memory."""
+
+    def run(code: str, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("CONV1X1_", "OMP_"))} | environment
+        command = [sys.executable, "-W", "error", "-X", "faulthandler", "-c", code]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout, check=False)
+
+    return run

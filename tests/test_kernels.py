@@ -1,0 +1,391 @@
+"""Every kernel at its own edges, on every way a pixel may take; and no byte is read or written but those it may."""
+
+from __future__ import annotations
+
+from itertools import cycle, product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conv1x1 import Conv1x1, _conv1x1, conv1x1
+from conv1x1.runtime import restricted
+
+KERNELS = {k["name"]: k for k in _conv1x1.kernels() if k["supported"]}
+CHAIN = [name for name, k in KERNELS.items() if k["method"] == "multiply"]
+FEW = [name for name, k in KERNELS.items() if k["order"] == "lanes"]
+
+
+def guarded(a: Any) -> Any:
+    """A copy of a matrix inside a larger one of NaN."""
+    guard = np.full([n + 2 for n in a.shape], np.nan, a.dtype)
+    inside = guard[1:-1, 1:-1]
+    inside[...] = a
+    return inside
+
+
+def assert_clean(out: Any) -> None:
+    """All of `out` was written, and nothing around it."""
+    assert not np.isnan(out).any()
+    assert np.isnan(out.base).sum() == out.base.size - out.size
+
+
+def expected(x: Any, w: Any, bias: Any = None, residual: Any = None, clip: tuple[float, float] | None = None) -> Any:
+    y = x.astype(np.float64) @ w.astype(np.float64).T
+    y = y if bias is None else y + bias
+    y = y if residual is None else y + residual
+    return y if clip is None else np.clip(y, *clip)
+
+
+class Tile:
+    """One convolution in place, with its arrays set in NaN."""
+
+    def __init__(self, exact: Any, dtype: Any, first: bool) -> None:
+        self.exact, self.dtype, self.first = exact, dtype, first
+
+    def turned(self, a: Any) -> Any:
+        return guarded(np.ascontiguousarray(a.T) if self.first else a)
+
+    def check(self, pixels: int, channels: int, filters: int, epilogue: int = 0) -> dict[str, Any]:
+        """Multiply, with bias, residual and clamp as the bits of `epilogue` say; the plan comes back."""
+        x, w = self.exact(pixels, channels, dtype=self.dtype), self.exact(filters, channels, dtype=self.dtype)
+        bias = self.exact(filters, dtype=self.dtype) if epilogue & 1 else None
+        residual = self.exact(pixels, filters, dtype=self.dtype, seed=1) if epilogue & 2 else None
+        clip = (-5.0, 17.0) if epilogue & 4 else None
+        layer = Conv1x1(w, bias, channel_axis=0 if self.first else -1, activation=clip and ("clip", *clip))
+        data, out = self.turned(x), self.turned(np.full((pixels, filters), np.nan, self.dtype))
+        layer(data, None if residual is None else self.turned(residual), out)
+        assert_clean(out)
+        np.testing.assert_array_equal(out.T if self.first else out, expected(x, w, bias, residual, clip))
+        return layer.plan(data)
+
+
+# ------------------------------------------------------------------------------------------ at the tile edges
+
+
+@pytest.mark.parametrize("name", CHAIN)
+@pytest.mark.parametrize("orientation", ["pixels_as_rows", "pixels_as_lanes"])
+def test_tile_edges(exact: Any, name: str, orientation: str) -> None:
+    """Rows and lanes one below, at and one above the tile, twice it and beyond, in prime numbers too."""
+    kernel, first = KERNELS[name], orientation == "pixels_as_lanes"
+    rows, lanes = kernel["rows"], kernel["lanes"]
+    some_rows = sorted({1, 2, max(rows - 1, 1), rows, rows + 1, 2 * rows + 1, 3 * rows - 1, 29})
+    some_lanes = sorted({1, max(lanes - 1, 1), lanes, lanes + 1, 2 * lanes, 2 * lanes + 3, 31})
+    channels = cycle([1, 2, 3, 15, 16, 17, 31, 0])
+    tile = Tile(exact, kernel["dtype"], first)
+    with restricted(kernel=name, orientation=orientation):
+        for (r, v), c, epilogue in zip(product(some_rows, some_lanes), channels, cycle(range(7)), strict=False):
+            plan = tile.check(v if first else r, c, r if first else v, epilogue)
+            assert (plan["kernel"], plan["orientation"], plan["order"]) == (name, orientation, "chain")
+            assert not plan["stages_x"]
+            assert not plan["scratches_y"]
+
+
+@pytest.mark.parametrize("name", CHAIN)
+@pytest.mark.parametrize("epilogue", range(8))
+def test_bias_residual_and_clamp(exact: Any, name: str, epilogue: int) -> None:
+    kernel = KERNELS[name]
+    r, v = kernel["rows"] + 3, kernel["lanes"] + 5
+    for first, orientation in enumerate(["pixels_as_rows", "pixels_as_lanes"]):
+        with restricted(kernel=name, orientation=orientation):
+            Tile(exact, kernel["dtype"], bool(first)).check(v if first else r, 33, max(r, 5) if first else v, epilogue)
+
+
+@pytest.mark.parametrize("name", CHAIN)
+def test_long_rows_of_pixels(exact: Any, name: str) -> None:
+    """More pixels than the filters pass over together, channels first, in lengths that divide by nothing."""
+    with restricted(kernel=name, orientation="pixels_as_lanes"):
+        for pixels, channels, filters in [(4099, 5, 7), (5003, 40, 19), (701, 301, 9)]:
+            Tile(exact, KERNELS[name]["dtype"], first=True).check(pixels, channels, filters, epilogue=7)
+
+
+@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("filters", [1, 2, 3, 4])
+def test_few_filters(exact: Any, name: str, filters: int) -> None:
+    tile = Tile(exact, KERNELS[name]["dtype"], first=False)
+    with restricted(kernel=name):
+        for n, (channels, pixels) in enumerate(product([*range(32, 50), 97, 192], [1, 2, 3, 7, 8, 9, 17])):
+            plan = tile.check(pixels, channels, filters, epilogue=n % 8)
+            assert (plan["kernel"], plan["order"]) == (name, "lanes")
+
+
+@pytest.mark.parametrize("name", [name for name, k in KERNELS.items() if k["method"] == "few_channels"])
+def test_few_channels(exact: Any, name: str) -> None:
+    """Every pair of counts, at the edges of the blocks of pixels it takes apart."""
+    dtype = KERNELS[name]["dtype"]
+    with restricted(kernel=name):
+        for (channels, filters), pixels, biased in product(
+            product(range(1, 5), repeat=2), [2, 7, 16, 127, 128, 129, 385], [False, True]
+        ):
+            x, w = exact(pixels, channels, dtype=dtype), exact(filters, channels, dtype=dtype)
+            bias = exact(filters, dtype=dtype) if biased else None
+            guard = np.full((pixels + 2, filters), np.nan, dtype)
+            layer = Conv1x1(w, bias)
+            assert layer.plan(x)["kernel"] == name
+            layer(x, out=guard[1:-1])
+            np.testing.assert_array_equal(guard[1:-1], expected(x, w, bias))
+            assert np.isnan(guard[[0, -1]]).all()
+
+
+@pytest.mark.parametrize("name", CHAIN)
+@pytest.mark.parametrize("filters", [1, 2, 3, 4])
+def test_partial_sums_with_pixels_as_lanes(exact: Any, name: str, filters: int) -> None:
+    """Few filters, channels first: sixteen partial rows, for each of them a kernel of the chain family."""
+    lanes = KERNELS[name]["lanes"]
+    tile = Tile(exact, KERNELS[name]["dtype"], first=True)
+    with restricted(kernel=name):
+        for n, pixels in enumerate([max(lanes - 1, 2), lanes, lanes + 1, 2 * lanes + 3, 61]):
+            for channels in (32, 33, 47, 49):
+                plan = tile.check(pixels, channels, filters, epilogue=n % 8)
+                assert (plan["order"], plan["orientation"]) == ("lanes", "pixels_as_lanes")
+
+
+# -------------------------------------------------------------------------------------------- on every path
+
+
+def laid_out(a: Any, form: str) -> Any:
+    """The (pixels, channels) matrix `a` as a view of memory that lies otherwise."""
+    pixels, channels = a.shape
+    if form == "channels last":
+        return a.copy()
+    if form == "channels first":
+        return np.asfortranarray(a)
+    if form == "both odd":
+        memory = np.full((2 * pixels, 3 * channels), np.nan, a.dtype)
+        memory[::2, ::3] = a
+        return memory[::2, ::3]
+    if form == "pages apart":
+        memory = np.full((channels, max(pixels, 4096 // a.itemsize)), np.nan, a.dtype)
+        memory[:, :pixels] = a.T
+        return memory[:, :pixels].T
+    if form == "short runs":  # pairs of pixels: (pixels / 2, 2, channels), not to be merged
+        memory = np.full((pixels // 2, 3, channels), np.nan, a.dtype)
+        memory[:, :2] = a.reshape(-1, 2, channels)
+        return memory[:, :2]
+    if form == "short runs, channels first":
+        memory = np.full((channels, pixels // 2, 3), np.nan, a.dtype)
+        memory[..., :2] = a.T.reshape(channels, -1, 2)
+        return memory[..., :2].transpose(1, 2, 0)
+    raise ValueError(form)
+
+
+X_FORMS = ["channels last", "channels first", "both odd", "pages apart", "short runs", "short runs, channels first"]
+Y_FORMS = ["channels last", "channels first", "both odd", "short runs", "short runs, channels first"]
+
+
+def as_pairs(a: Any) -> Any:
+    """(pixels, channels) as (pixels / 2, 2, channels), in place."""
+    if a.ndim == 3:
+        return a
+    pixels, channels = a.shape
+    return np.lib.stride_tricks.as_strided(a, (pixels // 2, 2, channels), (2 * a.strides[0], *a.strides))
+
+
+@pytest.mark.parametrize("orientation", ["pixels_as_rows", "pixels_as_lanes"])
+@pytest.mark.parametrize("filters", [3, 20])
+@pytest.mark.parametrize(("x_type", "y_type"), list(product(["float32", "float64"], repeat=2)))
+def test_every_path(exact: Any, isa: str, orientation: str, filters: int, x_type: str, y_type: str) -> None:
+    """In place, staged, through scratch and both, for either orientation and order."""
+    x, w, bias = exact(46, 37, dtype=x_type), exact(filters, 37), exact(filters)
+    residual = exact(46, filters, dtype=y_type, seed=1)
+    with restricted(isa=isa, orientation=orientation):
+        for x_form, y_form, adds, clip in product(X_FORMS, Y_FORMS, [False, True], [None, (0.0, np.inf)]):
+            data = as_pairs(laid_out(x, x_form))
+            out = as_pairs(laid_out(np.full((46, filters), np.nan, y_type), y_form))
+            layer = Conv1x1(w, bias, activation=clip and "relu")
+            layer(data, residual.reshape(out.shape) if adds else None, out)
+            y = expected(x, w, bias, residual if adds else None, clip)
+            np.testing.assert_array_equal(out.reshape(46, filters), y, err_msg=f"{x_form}, {y_form}")
+
+
+@pytest.mark.parametrize(
+    ("axis", "form", "orientation", "stages_x", "scratches_y"),
+    [
+        (-1, "channels last", "pixels_as_rows", False, False),
+        (-1, "channels first", "pixels_as_rows", False, False),
+        (-1, "pages apart", "pixels_as_rows", True, False),
+        (-1, "short runs", "pixels_as_rows", True, False),
+        (0, "channels first", "pixels_as_rows", False, True),
+        (0, "pages apart", "pixels_as_rows", True, True),
+        (0, "channels first", "pixels_as_lanes", False, False),
+        (0, "channels last", "pixels_as_lanes", True, False),
+        (0, "both odd", "pixels_as_lanes", True, False),
+        (0, "short runs, channels first", "pixels_as_lanes", True, False),
+        (-1, "channels first", "pixels_as_lanes", False, True),
+        (-1, "channels last", "pixels_as_lanes", True, True),
+    ],
+)
+def test_the_path_is_the_one_meant(
+    exact: Any, isa: str, axis: int, form: str, orientation: str, stages_x: bool, scratches_y: bool
+) -> None:
+    """What `test_every_path` relies on: these layouts lead to these paths, for results that are contiguous."""
+    x, w, bias = exact(46, 37), exact(20, 37), exact(20)
+    data = np.moveaxis(as_pairs(laid_out(x, form)), -1, axis)
+    with restricted(isa=isa, orientation=orientation):
+        layer = Conv1x1(w, bias, channel_axis=axis)
+        plan = layer.plan(data)
+        assert (plan["orientation"], plan["stages_x"], plan["scratches_y"]) == (orientation, stages_x, scratches_y)
+        np.testing.assert_array_equal(np.moveaxis(layer(data), axis, -1).reshape(46, 20), expected(x, w, bias))
+
+
+def test_a_type_that_is_not_the_arithmetics_goes_through_a_tile(exact: Any, isa: str) -> None:
+    w = exact(20, 37)
+    for dtype, result, staged, scratched in [("f4", "f8", True, False), ("f8", "f4", False, True)]:
+        layer = Conv1x1(w, dtype=result)
+        plan = layer.plan(exact(46, 37, dtype=dtype))
+        assert (plan["stages_x"], plan["scratches_y"]) == (staged, scratched)
+
+
+@pytest.mark.parametrize("form", ["channels last", "channels first", "both odd"])
+@pytest.mark.parametrize("orientation", ["pixels_as_rows", "pixels_as_lanes"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_blocks_of_channels(exact: Any, isa: str, dtype: str, orientation: str, form: str) -> None:
+    """So many channels that the sums are left in y, or in scratch, and resumed."""
+    pixels, channels, filters = 9, 40_009, 6
+    limits = (-300.0, 500.0)
+    x, w = exact(pixels, channels, dtype=dtype, most=2), exact(filters, channels, dtype=dtype, most=2)
+    bias, residual = exact(filters), exact(pixels, filters, dtype=dtype, seed=1)
+    sums = expected(x, w)
+    data = laid_out(x, form)
+    y = np.clip(sums + bias + residual, *limits)
+    with restricted(isa=isa, orientation=orientation):
+        for axis, order in product([-1, 0], "CF"):
+            plain = Conv1x1(w, channel_axis=axis)
+            layer = Conv1x1(w, bias, channel_axis=axis, activation=("clip", *limits))
+            out = np.full((pixels, filters), np.nan, dtype, order=order)
+            a, target, added = (v.T if axis == 0 else v for v in (data, out, residual))
+            assert layer.plan(a)["channel_block"] < channels
+            plain(a, out=target)
+            np.testing.assert_array_equal(out, sums)
+            layer(a, added, target)
+            np.testing.assert_array_equal(out, y)
+    assert np.unique(y).size > 20  # the limits have not flattened everything
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_chunks_of_filters_through_scratch(exact: Any, isa: str, dtype: str) -> None:
+    pixels, channels, filters = 1100, 3, 400
+    x, w, bias = exact(pixels, channels, dtype=np.float64), exact(filters, channels), exact(filters)
+    y = expected(x, w, bias)
+    layer = Conv1x1(w, bias, activation=("leaky_relu", 0.5), dtype=np.float32)
+    plan = layer.plan(x)
+    assert plan["scratches_y"]
+    assert plan["chunk_filters"] < filters
+    assert plan["tiles"] > 1
+    np.testing.assert_array_equal(layer(x), np.where(y < 0, y / 2, y))
+    out = np.full((pixels, 2 * filters), np.nan, dtype)
+    conv1x1(x.astype(dtype), w, bias, activation=("leaky_relu", 0.5), out=out[:, ::2])
+    np.testing.assert_array_equal(out[:, ::2], np.where(y < 0, y / 2, y))
+    assert np.isnan(out[:, 1::2]).all()
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_chunks_of_filters_for_threads(exact: Any, isa: str, first: bool, groups: int) -> None:
+    """Few pixels and many filters: the threads share out the filters."""
+    pixels, channels, filters = 5, 1000, 2500
+    x, w, bias = exact(pixels, channels, most=2), exact(filters, channels // groups, most=2), exact(filters)
+    layer = Conv1x1(w, bias, channel_axis=0 if first else -1, groups=groups)
+    data = np.ascontiguousarray(x.T) if first else x
+    plan = layer.plan(data, threads=3)
+    assert plan["threads"] == 3
+    assert plan["chunk_filters"] < filters // groups
+    parts = zip(np.split(x, groups, 1), np.split(w, groups), strict=True)
+    y = np.concatenate([expected(*part) for part in parts], 1) + bias
+    np.testing.assert_array_equal(layer(data, threads=3), y.T if first else y)
+
+
+def test_many_tiles_and_an_odd_last_one(exact: Any, isa: str) -> None:
+    x, w = exact(100, 101, 24, most=4), exact(7, 24, most=4)
+    data = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, -1, 1)), 1, -1)  # (100, 24, 101) in memory: rows of pixels
+    layer = Conv1x1(w)
+    for threads in (1, 3):
+        for a in (x, data, x[:, ::-1], np.asfortranarray(x)):
+            assert layer.plan(a, threads=threads)["tiles"] > 1
+            np.testing.assert_array_equal(layer(a, threads=threads), np.asarray(a) @ w.T)
+
+
+@pytest.mark.parametrize("groups", [2, 3, 4])
+@pytest.mark.parametrize(("channels", "filters"), [(5, 7), (32, 1), (32, 4), (33, 5)])
+def test_groups_in_both_orders(exact: Any, isa: str, groups: int, channels: int, filters: int) -> None:
+    """Channels and filters of one group decide the order; each group finds its weights, bias and place."""
+    x, w, bias = exact(43, channels * groups), exact(filters * groups, channels), exact(filters * groups)
+    parts = zip(np.split(x, groups, 1), np.split(w, groups), np.split(bias, groups), strict=True)
+    y = np.concatenate([expected(*part) for part in parts], 1)
+    for data, axis in ((x, -1), (np.ascontiguousarray(x.T), 0)):
+        layer = Conv1x1(w, bias, groups=groups, channel_axis=axis)
+        assert layer.plan(data)["order"] == ("lanes" if channels >= 32 and filters <= 4 else "chain")
+        np.testing.assert_array_equal(layer(data), y.T if axis == 0 else y)
+
+
+@pytest.mark.parametrize("x_form", X_FORMS)
+@pytest.mark.parametrize("channels", [1, 9, 40])
+def test_out_type_and_layout_in_one_go(exact: Any, isa: str, x_form: str, channels: int) -> None:
+    """Staging in one type and leaving scratch in another."""
+    x, w = exact(46, channels), exact(5, channels)
+    data = laid_out(x, x_form)
+    out = np.full((5, *data.shape[:-1], 2), np.nan, np.float64)[..., 0]
+    conv1x1(data, w, out=np.moveaxis(out, 0, -1))
+    np.testing.assert_array_equal(np.moveaxis(out, 0, -1).reshape(46, 5), expected(x, w))
+
+
+# --------------------------------------------------------------------------------------- past the last byte
+
+AT_THE_END_OF_A_PAGE = """
+import ctypes, itertools, mmap
+import numpy as np
+from conv1x1 import Conv1x1, _conv1x1
+from conv1x1.runtime import restricted
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+kept = []
+
+def fenced(a, end):
+    "A copy that ends (or begins) where a page begins (or ends) that must not be touched."
+    page = mmap.PAGESIZE
+    pages = -(-a.nbytes // page) + 1
+    memory = mmap.mmap(-1, (pages + 1) * page)
+    kept.append(memory)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    assert libc.mprotect(start, page, 0) == 0 and libc.mprotect(start + pages * page, page, 0) == 0
+    first = pages * page - a.nbytes if end else page
+    copy = np.frombuffer(memory, a.dtype, a.size, first).reshape(a.shape)
+    copy[...] = a
+    return copy
+
+def check(pixels, channels, filters, dtype, first, end):
+    random = np.random.default_rng(0)
+    x, w, b, r = (random.integers(-4, 5, s).astype(dtype)
+                  for s in [(pixels, channels), (filters, channels), (filters,), (pixels, filters)])
+    y = x @ w.T + b + r
+    if first:
+        x, r = x.T, r.T
+    out = fenced(np.zeros(r.shape, dtype), end)
+    layer = Conv1x1(fenced(w, end), fenced(b, end), channel_axis=0 if first else -1)
+    layer(fenced(np.ascontiguousarray(x), end), fenced(np.ascontiguousarray(r), end), out)
+    assert np.array_equal(out.T if first else out, y), (pixels, channels, filters, dtype, first, end)
+    kept.clear()
+
+for kernel in _conv1x1.kernels():
+    if kernel["isa"] != ISA:
+        continue
+    few, dtype, lanes = kernel["order"] == "lanes", kernel["dtype"], kernel["lanes"]
+    with restricted(kernel=kernel["name"]):
+        for first, end in itertools.product([False, True], repeat=2):
+            if few:
+                for channels, filters in itertools.product([32, 33, 40, 47], [1, 2, 3, 4]):
+                    check(9, channels, filters, dtype, first, end)
+            else:
+                for n in (1, lanes - 1, lanes, lanes + 1):
+                    check(n, 3, 7, dtype, first, end)
+                    check(7, 3, n, dtype, first, end)
+print("clean")
+"""
+
+
+@pytest.mark.parametrize("name", _conv1x1.config()["isas_supported"])
+def test_nothing_past_an_array_is_touched(fresh_python: Any, name: str) -> None:
+    """Every array begins or ends at a page that kills the process when it is read or written."""
+    run = fresh_python(f"ISA = {name!r}\n{AT_THE_END_OF_A_PAGE}")
+    assert (run.returncode, run.stdout) == (0, "clean\n"), run.stderr

@@ -1,0 +1,174 @@
+"""What `layer.plan(x)` promises: the order of summation, one thread for small work, and tiles that never grow."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conv1x1 import Conv1x1, _conv1x1
+from conv1x1.runtime import restricted
+
+KEYS = {
+    "kernel": str,
+    "isa": str,
+    "orientation": str,
+    "order": str,
+    "rows": int,
+    "lanes": int,
+    "tile_pixels": int,
+    "tiles": int,
+    "chunk_filters": int,
+    "channel_block": int,
+    "threads": int,
+    "stages_x": bool,
+    "scratches_y": bool,
+    "scratch_bytes": int,
+}
+
+
+def sparse(*shape: int, dtype: Any = np.float32) -> Any:
+    """An array of any size that takes no room."""
+    return np.broadcast_to(np.ones(1, dtype), shape)
+
+
+def layer(filters: int, channels: int, **options: Any) -> Conv1x1:
+    return Conv1x1(np.ones((filters, channels), np.float32), **options)
+
+
+def test_what_is_in_a_plan(isa: str) -> None:
+    plan = layer(16, 192).plan(sparse(28, 28, 192))
+    assert {name: type(value) for name, value in plan.items()} == KEYS
+    assert plan["isa"] == isa
+    assert plan["kernel"] in {k["name"] for k in _conv1x1.kernels() if k["isa"] == isa}
+    assert plan["orientation"] == "pixels_as_rows"
+    assert not plan["stages_x"]
+    assert not plan["scratches_y"]
+    assert plan["tiles"] == -(-784 // plan["tile_pixels"])
+
+
+@pytest.mark.parametrize("isa", [name for name in _conv1x1.config()["isas_supported"] if name != "portable"])
+def test_channels_first_has_pixels_as_lanes(isa: str) -> None:
+    with restricted(isa=isa):
+        plan = layer(16, 192, channel_axis=0).plan(np.ones((192, 28, 28), np.float32))
+    assert plan["orientation"] == "pixels_as_lanes"
+    assert not plan["stages_x"]
+    assert not plan["scratches_y"]
+    assert plan["scratch_bytes"] == 0
+
+
+def test_few_filters(isa: str) -> None:
+    assert layer(3, 192).plan(np.ones((28, 28, 192), np.float32))["orientation"] == "few_filters"
+    assert layer(3, 192, channel_axis=0).plan(np.ones((192, 28, 28), np.float32))["orientation"] == "pixels_as_lanes"
+
+
+@pytest.mark.parametrize("groups", [1, 2, 7])
+@pytest.mark.parametrize(("channels", "filters"), list(product([1, 31, 32, 33, 1000], [1, 3, 4, 5, 64])))
+def test_order_of_summation(isa: str, channels: int, filters: int, groups: int) -> None:
+    """Lane order for at most 4 filters over at least 32 channels of a group, whatever else."""
+    expected = "lanes" if filters <= 4 and channels >= 32 else "chain"
+    shapes = [(channels * groups,), (1000, channels * groups), (3, 4, channels * groups)]
+    for shape, dtype in product(shapes, [np.float32, np.float64]):
+        plain = layer(filters * groups, channels, groups=groups)
+        assert plain.plan(sparse(*shape, dtype=dtype))["order"] == expected
+        first = layer(filters * groups, channels, groups=groups, channel_axis=0)
+        assert first.plan(sparse(*shape[::-1], dtype=dtype).copy())["order"] == expected
+
+
+def test_a_vector_of_weights_counts_as_one_filter() -> None:
+    assert Conv1x1(np.ones(31)).plan(sparse(5, 31))["order"] == "chain"
+    assert Conv1x1(np.ones(32)).plan(sparse(5, 32))["order"] == "lanes"
+
+
+@pytest.mark.parametrize("shape", [(64,), (1, 64), (7, 7, 64), (14, 14, 64)])
+def test_small_work_stays_on_one_thread(isa: str, shape: Any) -> None:
+    plan = layer(32, 64).plan(sparse(*shape), threads=8)
+    assert plan["threads"] == 1
+
+
+@pytest.mark.parametrize("threads", [2, 3, 16])
+def test_large_work_has_units_for_every_thread(isa: str, threads: int) -> None:
+    for shape, filters in [((112, 112, 64), 64), ((1, 4096), 4096), ((3000, 3000, 16), 1), ((7, 7, 2048), 512)]:
+        plan = layer(filters, shape[-1]).plan(sparse(*shape), threads=threads)
+        assert plan["threads"] == threads
+        assert plan["tiles"] * -(-filters // plan["chunk_filters"]) >= threads
+        assert layer(filters, shape[-1]).plan(sparse(*shape), threads=1)["threads"] == 1
+
+
+SIZES = [
+    ((10**6, 10**3), 4),
+    ((10**6, 10**3), 300),
+    ((10**9, 16), 5),
+    ((3000, 3000, 300), 31),
+    ((100_000, 100_000, 3), 1),
+    ((10**3, 10**5), 5),
+    ((10**3, 10**5), 37),
+    ((10**3, 10**6), 5),
+    ((10**3, 10**5), 4),
+    ((10, 4), 10**6),
+    ((10**5, 4), 10**6),
+    ((1, 10**6), 5),
+]
+
+
+@pytest.mark.parametrize(("shape", "filters"), SIZES)
+@pytest.mark.parametrize("dtypes", list(product(["f4", "f8"], repeat=2)))
+def test_scratch_is_small_whatever_the_array(shape: Any, filters: int, dtypes: Any, isa: str) -> None:
+    """No tile grows with the pixels, the channels or the filters; in either layout, staged or not."""
+    x_type, y_type = dtypes
+    channels = shape[-1]
+    w = np.ones((filters, channels), np.float32)
+    for x, axis in [
+        (sparse(*shape, dtype=x_type), -1),  # every stride is 0
+        (sparse(channels, *shape[:-1], dtype=x_type), 0),
+    ]:
+        for threads in (1, 4):
+            one = Conv1x1(w, channel_axis=axis, dtype=y_type)
+            assert one.plan(x, threads=threads)["scratch_bytes"] < 3e6
+            for orientation in ("pixels_as_rows", "pixels_as_lanes"):
+                with restricted(isa=isa, orientation=orientation):
+                    assert one.plan(x, threads=threads)["scratch_bytes"] < 3e6
+
+
+def test_scratch_where_nothing_needs_it(isa: str) -> None:
+    assert layer(16, 192).plan(np.ones((28, 28, 192), np.float32))["scratch_bytes"] == 0
+    assert layer(16, 192).plan(np.ones((192,), np.float32))["scratch_bytes"] == 0
+    assert layer(1, 192).plan(np.ones((28, 28, 192), np.float32))["scratch_bytes"] == 0
+
+
+def test_a_plan_touches_nothing() -> None:
+    """Neither x's numbers, which take no room here, nor memory for a result that would fill terabytes."""
+    plan = layer(64, 4).plan(sparse(2**20, 2**20, 4), threads=2)
+    assert plan["tiles"] > 10**6
+
+
+def test_a_plan_does_not_change_with_the_batch(isa: str) -> None:
+    """The kernel may; the order of summation, which is part of the result, may not."""
+    for channels, filters in [(32, 4), (192, 64), (31, 1)]:
+        one = layer(filters, channels)
+        assert len({one.plan(sparse(n, 28, 28, channels))["order"] for n in (1, 2, 8, 64, 4096)}) == 1
+
+
+def test_the_list_of_kernels() -> None:
+    """One table is the truth: names are unique, and every instruction set has kernels for every type and order."""
+    kernels, config = _conv1x1.kernels(), _conv1x1.config()
+    names = [k["name"] for k in kernels]
+    assert len(set(names)) == len(names)
+    assert {k["isa"] for k in kernels} == set(config["isas_built"])
+    assert {k["isa"] for k in kernels if k["supported"]} == set(config["isas_supported"])
+    for isa, dtype, order in product(config["isas_built"], ["float32", "float64"], ["chain", "lanes"]):
+        assert any((k["isa"], k["dtype"], k["order"]) == (isa, dtype, order) for k in kernels)
+    for k in kernels:
+        assert k["name"].startswith(f"{k['isa']}_f{k['dtype'][-2:]}_")
+        if k["method"] == "multiply":
+            assert k["name"].endswith(f"_{k['rows']}x{k['lanes']}")
+
+
+def test_the_configuration() -> None:
+    config = _conv1x1.config()
+    assert set(config) == {"compiler", "cpu", "isas_built", "isas_supported", "isa", "fused", "threads"}
+    assert "portable" in config["isas_supported"]
+    assert set(config["isas_supported"]) <= set(config["isas_built"])
+    assert config["isa"] in config["isas_supported"]
