@@ -106,7 +106,7 @@ struct F32x8 {
 // Thirty-two registers hold rows × vectors accumulators, the vectors and one broadcast.
 constexpr MultiplyFamily families[] = {
     family<F32x16, 16, 14, 9, 6, 5, 4, 3, 2>("avx512_f32x16", DType::float32),
-    family<F32x8, 16, 14, 9, 6, 5, 4, 3, 2>("avx512_f32x8", DType::float32),
+    family<F32x8, 16, 14, 9, 6>("avx512_f32x8", DType::float32),
     family<F64x8, 16, 14, 9, 6, 5, 4, 3, 2>("avx512_f64x8", DType::float64),
 };
 
