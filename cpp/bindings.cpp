@@ -653,6 +653,46 @@ py::dict config() {
   return d;
 }
 
+// The fastest of some tries of about a millisecond each: the work of one, over its time.
+template <class Try>
+double fastest(double work, Try once) {
+  double best = 0;
+  for (int i = 0; i < 12; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    const volatile double done = once();
+    static_cast<void>(done);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    best = std::max(best, work / seconds.count());
+  }
+  return best;
+}
+
+// What one thread reaches at most, in GFLOP/s, with the instruction set in use.
+double peak_gflops(const std::string& dtype) {
+  if (dtype != "float32" && dtype != "float64")
+    throw py::value_error("expected 'float32' or 'float64', got '" + dtype + "'");
+  const size_t type = static_cast<size_t>(dtype == "float64" ? DType::float64 : DType::float32), rounds = 100000;
+  const KernelTable& table = *machine().table;
+  const py::gil_scoped_release released;
+  return fastest(1e-9 * static_cast<double>(rounds * table.multiply_adds_flop[type]),
+                 [&] { return table.multiply_adds[type](rounds); });
+}
+
+// How fast one thread reads an array of so many bytes again and again, in GB/s.
+double read_gbs(size_t bytes) {
+  bytes = std::max<size_t>(bytes / 1024, 1) * 1024;
+  const KernelTable& table = *machine().table;
+  const Buffer buffer = allocate(bytes);
+  std::memset(buffer.get(), 0, bytes);
+  const size_t times = std::max<size_t>((size_t{32} << 20) / bytes, 1);
+  const py::gil_scoped_release released;
+  return fastest(1e-9 * static_cast<double>(bytes * times), [&] {
+    double sum = 0;
+    for (size_t i = 0; i < times; ++i) sum += table.read_through(buffer.get(), bytes);
+    return sum;
+  });
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_conv1x1, m) {
@@ -664,6 +704,8 @@ PYBIND11_MODULE(_conv1x1, m) {
   m.def("restrict", restrict_to, py::arg("isa") = py::none(), py::arg("kernel") = py::none(),
         py::arg("orientation") = py::none());
   m.def("config", config);
+  m.def("peak_gflops", peak_gflops, py::arg("dtype"));
+  m.def("read_gbs", read_gbs, py::arg("bytes"));
   m.def("get_num_threads", get_num_threads);
   m.def("set_num_threads", set_num_threads, py::arg("n"));
   selection();

@@ -106,6 +106,11 @@ struct Move {
 using MoveFn = void (*)(const Move&) noexcept;
 using ActivateFn = void (*)(char* y, size_t n, Activation, double a, double b) noexcept;  // in place, contiguous
 
+// For the measured roofline: floating-point operations as fast as they go, and reading as fast as it goes. What they
+// return means nothing but that the work was done.
+using MultiplyAddsFn = double (*)(size_t rounds) noexcept;
+using ReadThroughFn = double (*)(const char* p, size_t bytes) noexcept;
+
 struct KernelTable {
   Isa isa;
   bool fused;  // multiplies and adds with one rounding
@@ -119,6 +124,9 @@ struct KernelTable {
   MoveFn copy[dtype_count][dtype_count];  // [source][destination]
   MoveFn add[dtype_count][dtype_count];
   ActivateFn activate[dtype_count];
+  MultiplyAddsFn multiply_adds[dtype_count];
+  size_t multiply_adds_flop[dtype_count];  // in a round
+  ReadThroughFn read_through;              // bytes: a multiple of 1024
 };
 
 }  // namespace conv1x1

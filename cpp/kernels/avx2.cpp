@@ -4,6 +4,7 @@
 #include "activate.inl"
 #include "few_channels.inl"
 #include "few_filters.inl"
+#include "measure.inl"
 #include "move.inl"
 #include "multiply.inl"
 
@@ -103,6 +104,9 @@ const KernelTable conv1x1_avx2 = {
     {{copy<float, float>, copy<float, double>}, {copy<double, float>, copy<double, double>}},
     {{add<float, float>, add<float, double>}, {add<double, float>, add<double, double>}},
     {activate_bytes<float>, activate_bytes<double>},
+    {multiply_adds<F32x8>, multiply_adds<F64x4>},
+    {multiply_adds_flop<F32x8>, multiply_adds_flop<F64x4>},
+    read_through<F32x8>,
 };
 
 }  // namespace conv1x1

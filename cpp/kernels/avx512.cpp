@@ -4,6 +4,7 @@
 #include "activate.inl"
 #include "few_channels.inl"
 #include "few_filters.inl"
+#include "measure.inl"
 #include "move.inl"
 #include "multiply.inl"
 
@@ -126,6 +127,9 @@ const KernelTable conv1x1_avx512 = {
     {{copy<float, float>, copy<float, double>}, {copy<double, float>, copy<double, double>}},
     {{add<float, float>, add<float, double>}, {add<double, float>, add<double, double>}},
     {activate_bytes<float>, activate_bytes<double>},
+    {multiply_adds<F32x16>, multiply_adds<F64x8>},
+    {multiply_adds_flop<F32x16>, multiply_adds_flop<F64x8>},
+    read_through<F32x16>,
 };
 
 }  // namespace conv1x1

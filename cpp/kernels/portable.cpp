@@ -4,6 +4,7 @@
 #include "activate.inl"
 #include "few_channels.inl"
 #include "few_filters.inl"
+#include "measure.inl"
 #include "move.inl"
 #include "multiply.inl"
 
@@ -34,8 +35,9 @@ struct Vector {
   static void store(char* p, Reg r, Mask m) { __builtin_memcpy(p, &r, m * sizeof(T)); }
   static Reg fma(Reg a, Reg b, Reg c) {
     if constexpr (Fused) {
-      for (size_t i = 0; i < width; ++i) c[i] = fused(a[i], b[i], c[i]);
-      return c;
+      Reg r{};
+      for (size_t i = 0; i < width; ++i) r[i] = fused(a[i], b[i], c[i]);
+      return r;
     } else {
       return a * b + c;
     }
@@ -77,6 +79,9 @@ constexpr KernelTable table = {
     {{copy<float, float>, copy<float, double>}, {copy<double, float>, copy<double, double>}},
     {{add<float, float>, add<float, double>}, {add<double, float>, add<double, double>}},
     {activate_bytes<float>, activate_bytes<double>},
+    {multiply_adds<Vector<float, Fused>>, multiply_adds<Vector<double, Fused>>},
+    {multiply_adds_flop<Vector<float, Fused>>, multiply_adds_flop<Vector<double, Fused>>},
+    read_through<Vector<float, Fused>>,
 };
 
 }  // namespace
