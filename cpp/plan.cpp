@@ -20,8 +20,8 @@ namespace {
 size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 size_t round_up(size_t n, size_t multiple) { return ceil_div(n, multiple) * multiple; }
 
-// Below this many microseconds of one thread's work, waking another one costs more than it brings.
-constexpr double worth_a_thread = 60;
+// Below this many microseconds of work, waking another thread costs more than it brings.
+constexpr double worth_threads = 100;
 
 // What stays in the first-level cache while something else streams past it.
 constexpr size_t first_level_bytes = 24000;
@@ -242,10 +242,10 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
           static_cast<double>(p.in_channels * size_of(p.x.dtype) + p.out_channels * size_of(p.y.dtype)) +
       static_cast<double>(p.groups * p.in_channels * p.out_channels * size);
   plan.microseconds = flop / 80e3 + bytes / 40e3;
-  plan.threads = plan.microseconds < 2 * worth_a_thread ? 1 : max_threads;
+  plan.threads = plan.microseconds < worth_threads ? 1 : max_threads;
   if (plan.threads > 1) {
     // Enough units that nobody waits long for the last one: smaller tiles first, then fewer filters at a time.
-    const size_t wanted = static_cast<size_t>(plan.threads) * 4;
+    const size_t wanted = static_cast<size_t>(plan.threads) * 8;
     const size_t smallest = rows ? 4 * granule : granule;
     const auto units = [&] {
       return ceil_div(p.pixels, tile) * ceil_div(p.out_channels, plan.chunk_filters) * p.groups;

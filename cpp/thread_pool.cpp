@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <fstream>
@@ -19,6 +20,26 @@
 namespace conv1x1 {
 
 namespace {
+
+// Between two looks at a variable that another thread is about to change.
+inline void relax() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+// Looks for a while, some tens of microseconds, before the system is asked to wait: waking up takes it as long.
+template <class Condition>
+bool watch(Condition met) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(60);
+  do {
+    for (int i = 0; i < 32; ++i, relax())
+      if (met()) return true;
+  } while (std::chrono::steady_clock::now() < end);
+  return false;
+}
 
 class Pool {
  public:
@@ -35,12 +56,19 @@ class Pool {
       start_helpers(static_cast<size_t>(threads - 1));
       job_ = &job;
       wanted_ = threads - 1;
+      jobs_.fetch_add(1, std::memory_order_relaxed);
     }
     wake_.notify_all();
     const bool finished = work(job, next_, true);
-    std::unique_lock<std::mutex> lock(mutex_);
-    job_ = nullptr;
-    done_.wait(lock, [this] { return inside_ == 0; });
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      job_ = nullptr;  // whoever has not come in by now stays out
+    }
+    const auto all_left = [this] { return inside_.load(std::memory_order_acquire) == 0; };
+    if (!watch(all_left)) {
+      std::unique_lock<std::mutex> lock(mutex_);
+      done_.wait(lock, all_left);
+    }
     return finished;
   }
 
@@ -87,21 +115,27 @@ class Pool {
       if (dismissed_.load(std::memory_order_relaxed)) return;
       const Job& job = *job_;
       --wanted_;
-      ++inside_;
+      inside_.fetch_add(1, std::memory_order_relaxed);
+      const size_t seen = jobs_.load(std::memory_order_relaxed);
       lock.unlock();
       if (job.enter(job.context)) work(job, next_, false);
       lock.lock();
-      if (--inside_ == 0) done_.notify_all();
+      if (inside_.fetch_sub(1, std::memory_order_release) == 1) done_.notify_all();
+      lock.unlock();
+      watch(
+          [&] { return jobs_.load(std::memory_order_relaxed) != seen || dismissed_.load(std::memory_order_relaxed); });
+      lock.lock();
     }
   }
 
   std::mutex turn_;   // held by the caller whose job is running
-  std::mutex mutex_;  // guards the members below, but for the atomics
+  std::mutex mutex_;  // guards the members below; the atomics are read without it
   std::condition_variable wake_, done_;
   std::vector<std::thread> helpers_;
   const Job* job_ = nullptr;
-  int wanted_ = 0;  // helpers the job may still take
-  int inside_ = 0;  // helpers at work on it
+  int wanted_ = 0;               // helpers the job may still take
+  std::atomic<int> inside_{0};   // helpers at work on it
+  std::atomic<size_t> jobs_{0};  // so far
   std::atomic<bool> dismissed_{false};
   std::atomic<size_t> next_{0};
 };
