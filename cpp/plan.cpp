@@ -92,7 +92,7 @@ class CostModel {
 };
 
 // Cycles for each element that goes through a tile, when one side or the other is not contiguous as the tile is.
-constexpr double straight_move = 0.35, turned_move = 1.9;
+constexpr double straight_move = 0.35, every_second_move = 0.6, turned_move = 0.8, other_move = 1.9;
 
 struct Layout {
   Orientation orientation;
@@ -129,10 +129,14 @@ Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* 
     layout.runs = shape.runs;
     layout.length = shape.length;
   }
-  if (layout.stage_x)
-    layout.move_cycles += (x_contiguous ? straight_move : turned_move) * static_cast<double>(p.in_channels);
-  if (layout.scratch_y)
-    layout.move_cycles += (y_contiguous ? straight_move : turned_move) * static_cast<double>(p.out_channels);
+  const double x_move = x_contiguous                             ? straight_move
+                        : !rows && inner_x(p.source) == 2 * size ? every_second_move
+                        : rows && inner_x(p.source) == size      ? turned_move
+                        : !rows && p.x.channel == size           ? turned_move
+                                                                 : other_move;
+  const double y_move = y_contiguous ? straight_move : turned_move;
+  if (layout.stage_x) layout.move_cycles += x_move * static_cast<double>(p.in_channels);
+  if (layout.scratch_y) layout.move_cycles += y_move * static_cast<double>(p.out_channels);
   return layout;
 }
 

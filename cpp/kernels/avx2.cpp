@@ -7,6 +7,7 @@
 #include "measure.inl"
 #include "move.inl"
 #include "multiply.inl"
+#include "turn_x86.inl"
 
 namespace conv1x1 {
 namespace {
@@ -101,7 +102,8 @@ const KernelTable conv1x1_avx2 = {
     {few_channels<float, true>, few_channels<double, true>},
     {"avx2_f32_few_channels", "avx2_f64_few_channels"},
     {combine_partials<float>, combine_partials<double>},
-    {{copy<float, float>, copy<float, double>}, {copy<double, float>, copy<double, double>}},
+    {{copy<float, float, TurnInRegisters<float>>, copy<float, double>},
+     {copy<double, float>, copy<double, double, TurnInRegisters<double>>}},
     {{add<float, float>, add<float, double>}, {add<double, float>, add<double, double>}},
     {activate_bytes<float>, activate_bytes<double>},
     {multiply_adds<F32x8>, multiply_adds<F64x4>},
