@@ -84,16 +84,16 @@ class CostModel {
 
   static double times(size_t n, double cycles) { return static_cast<double>(n) * cycles; }
 
-  static constexpr double load = 0.6, straddle = 1.5, broadcast = 0.87, overlap = 0.65, latency = 4.8;
-  static constexpr double stream = 0.003;  // for each byte
-  static constexpr double call = 70, start = 21, finish = 12;
+  static constexpr double load = 0.63, straddle = 2.4, broadcast = 0.67, overlap = 0.8, latency = 6.8;
+  static constexpr double stream = 0.002;  // for each byte
+  static constexpr double call = 42, start = 4, finish = 5;
   const MultiplyFamily& family_;
   double vector_bytes_, fma_;
 };
 
 // Cycles for each element that goes through a tile: contiguous as the tile is, every second pixel, or contiguous in the
 // other direction, which is turned in registers where the types are the same; and all else.
-constexpr double straight_move = 0.35, every_second_move = 0.6, turned_move = 0.8, other_move = 1.9;
+constexpr double straight_move = 0.15, every_second_move = 0.55, turned_move = 1.7, other_move = 1.9;
 
 struct Layout {
   Orientation orientation;
