@@ -329,6 +329,25 @@ def test_out_type_and_layout_in_one_go(exact: Any, isa: str, x_form: str, channe
     np.testing.assert_array_equal(np.moveaxis(out, 0, -1).reshape(46, 5), expected(x, w))
 
 
+@pytest.mark.parametrize("orientation", ["pixels_as_rows", "pixels_as_lanes"])
+@pytest.mark.parametrize(("x_type", "y_type"), list(product(["float32", "float64"], repeat=2)))
+def test_moves_at_the_edges_of_their_blocks(exact: Any, isa: str, orientation: str, x_type: str, y_type: str) -> None:
+    """Staged, turned and back, around the squares in which they are turned; every pixel and every second one."""
+    w = exact(19, 33, dtype=x_type)
+    with restricted(isa=isa, orientation=orientation):
+        for pixels, channels, step in product([1, 7, 8, 9, 16, 17, 31, 65], [1, 8, 15, 16, 33], [1, 2, 3]):
+            long = step * (pixels - 1) + 1
+            x, filters = exact(long, channels, dtype=x_type), w[: channels + 2 if channels > 1 else 3, :channels]
+            sums = expected(x[::step], filters)
+            residual = exact(pixels, len(filters), dtype=y_type)
+            for x_order, y_order, axis in product("CF", "CF", [-1, 0]):
+                layer = Conv1x1(filters, channel_axis=axis, stride=step)
+                data, added = np.asarray(x, order=x_order), np.asarray(residual, order=y_order)
+                out = np.full(sums.shape, np.nan, y_type, order=y_order)
+                layer(*((data, added, out) if axis else (data.T, added.T, out.T)))
+                np.testing.assert_array_equal(out, sums + residual)
+
+
 # --------------------------------------------------------------------------------------- past the last byte
 
 AT_THE_END_OF_A_PAGE = """
@@ -354,10 +373,12 @@ def fenced(a, end):
     copy[...] = a
     return copy
 
+def numbers(*shape, dtype):
+    return np.random.default_rng(0).integers(-4, 5, shape).astype(dtype)
+
 def check(pixels, channels, filters, dtype, first, end):
-    random = np.random.default_rng(0)
-    x, w, b, r = (random.integers(-4, 5, s).astype(dtype)
-                  for s in [(pixels, channels), (filters, channels), (filters,), (pixels, filters)])
+    x, w, b = (numbers(*s, dtype=dtype) for s in [(pixels, channels), (filters, channels), (filters,)])
+    r = numbers(pixels, filters, dtype=dtype)
     y = x @ w.T + b + r
     if first:
         x, r = x.T, r.T
@@ -366,6 +387,19 @@ def check(pixels, channels, filters, dtype, first, end):
     layer(fenced(np.ascontiguousarray(x), end), fenced(np.ascontiguousarray(r), end), out)
     assert np.array_equal(out.T if first else out, y), (pixels, channels, filters, dtype, first, end)
     kept.clear()
+
+def check_moves(pixels, channels, x_type, y_type, step, end):
+    "Staged or in place, turned or not, every pixel or some: the last one that counts is the last there is."
+    x, w = numbers((pixels - 1) * step + 1, channels, dtype=x_type), numbers(5, channels, dtype=x_type)
+    r = numbers(pixels, 5, dtype=y_type)
+    y = x[::step] @ w.T + r
+    for x_first, y_first, axis in itertools.product([False, True], [False, True], [-1, 0]):
+        data, added, out = (fenced(np.ascontiguousarray(a.T), end).T if f else fenced(a, end)
+                            for a, f in [(x, x_first), (r, y_first), (np.zeros_like(r), y_first)])
+        layer = Conv1x1(w, channel_axis=axis, stride=step)
+        layer(*((data, added, out) if axis else (data.T, added.T, out.T)))
+        assert np.array_equal(out, y), (pixels, channels, x_type, y_type, step, end)
+        kept.clear()
 
 for kernel in _conv1x1.kernels():
     if kernel["isa"] != ISA:
@@ -380,6 +414,11 @@ for kernel in _conv1x1.kernels():
                 for n in (1, lanes - 1, lanes, lanes + 1):
                     check(n, 3, 7, dtype, first, end)
                     check(7, 3, n, dtype, first, end)
+for orientation in ("pixels_as_rows", "pixels_as_lanes"):
+    with restricted(isa=ISA, orientation=orientation):
+        types = ["f4", "f8"]
+        for shape in itertools.product([1, 7, 8, 16, 33], [1, 8, 17], types, types, [1, 2, 3], [False, True]):
+            check_moves(*shape)
 print("clean")
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,25 @@ def test_restricted_and_back(name: str) -> None:
     with restricted(kernel=kernel):
         assert used() == (name, kernel)
     assert used() == before
+
+
+@pytest.mark.skipif(len(SUPPORTED) == 1, reason="needs a slow and a fast instruction set")
+def test_restricted_holds_for_shapes_that_are_known() -> None:
+    """Results cannot show it, being the same; but the portable kernels are slower by far."""
+    x, layer = np.ones((300, 64), np.float32), Conv1x1(np.ones((64, 64), np.float32))
+
+    def seconds() -> float:
+        times = []
+        for _ in range(7):
+            began = time.perf_counter()
+            layer(x, threads=1)
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    fast = seconds()
+    with restricted(isa="portable"):
+        assert seconds() > 3 * fast
+    assert seconds() < 3 * fast
 
 
 def test_restricted_within_restricted() -> None:
