@@ -21,7 +21,7 @@ size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 size_t round_up(size_t n, size_t multiple) { return ceil_div(n, multiple) * multiple; }
 
 // Below this many microseconds of work, waking another thread costs more than it brings.
-constexpr double worth_threads = 100;
+constexpr double worth_threads = 60;
 
 // What stays in the first-level cache while something else streams past it.
 constexpr size_t first_level_bytes = 24000;

@@ -54,6 +54,7 @@ class Pool {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       start_helpers(static_cast<size_t>(threads - 1));
+      keep_off_this_cpu();
       job_ = &job;
       wanted_ = threads - 1;
       jobs_.fetch_add(1, std::memory_order_relaxed);
@@ -79,6 +80,7 @@ class Pool {
       const std::lock_guard<std::mutex> lock(mutex_);
       dismissed_.store(true, std::memory_order_relaxed);
       leaving.swap(helpers_);
+      placed_ = 0;
     }
     wake_.notify_all();
     for (std::thread& helper : leaving) helper.join();
@@ -108,6 +110,19 @@ class Pool {
     }
   }
 
+  // A helper that is woken on its caller's own CPU, as the system likes to do when the others are busy, takes the
+  // caller's time instead of adding to it.
+  void keep_off_this_cpu() {
+    const int cpu = sched_getcpu();
+    if (cpu < 0 || (cpu == callers_cpu_ && placed_ == helpers_.size())) return;
+    cpu_set_t others;
+    if (sched_getaffinity(0, sizeof(others), &others) != 0) return;
+    if (CPU_COUNT(&others) > 1) CPU_CLR(cpu, &others);
+    for (std::thread& helper : helpers_) pthread_setaffinity_np(helper.native_handle(), sizeof(others), &others);
+    callers_cpu_ = cpu;
+    placed_ = helpers_.size();
+  }
+
   void help() {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
@@ -133,6 +148,8 @@ class Pool {
   std::condition_variable wake_, done_;
   std::vector<std::thread> helpers_;
   const Job* job_ = nullptr;
+  int callers_cpu_ = -1;  // that the first `placed_` helpers keep off
+  size_t placed_ = 0;
   int wanted_ = 0;               // helpers the job may still take
   std::atomic<int> inside_{0};   // helpers at work on it
   std::atomic<size_t> jobs_{0};  // so far
