@@ -46,10 +46,10 @@ def assert_one_line_error(result: SimpleNamespace, code: int, *words: str) -> No
 def test_no_command_gives_the_help(run: Run) -> None:
     result = run()
     assert result.code == 0
-    assert all(command in result.out for command in ("demo", "info", "explain", "selftest", "example:"))
+    assert all(command in result.out for command in ("demo", "info", "explain", "selftest", "bench", "example:"))
 
 
-@pytest.mark.parametrize("command", ["demo", "info", "explain", "selftest"])
+@pytest.mark.parametrize("command", ["demo", "info", "explain", "selftest", "bench"])
 def test_every_command_has_help_with_an_example(run: Run, command: str) -> None:
     result = run(command, "--help")
     assert result.code == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
+import math
 import os
 import sys
 import zipfile
@@ -15,6 +17,7 @@ import numpy as np
 
 from . import __version__, explain, show_config
 from ._check import Activation, Array
+from .runtime import restricted
 
 _MISUSE = 2
 _INTERRUPTED = 130  # what a shell reports for a command ended by Ctrl-C
@@ -135,13 +138,75 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example:\n  conv1x1 selftest",
     )
     command.set_defaults(run=_selftest)
+    _add_bench(commands)
     return parser
+
+
+def _add_bench(commands: Any) -> None:
+    command = commands.add_parser(
+        "bench",
+        help="how fast layers run here, next to the machine's limits, other libraries or another revision",
+        description="Time layers on this machine, in turn with NumPy, and say how near they come to what it could do.\n"
+        '--against sets the rivals: other libraries, for which there is an extra, pip install "conv1x1[peers]";\n'
+        "or another revision of this package, which is built aside: a git revision of the checkout in the\n"
+        "current directory, or a wheel. Every result is checked before anything is timed.",
+        epilog="examples:\n  conv1x1 bench\n  conv1x1 bench --threads 2 --json speed.json --plot roofline.svg\n"
+        "  conv1x1 bench --against numpy,torch,onnxruntime,openvino,cv2\n"
+        "  conv1x1 bench --against git:HEAD~1 --fail-above 5%",
+    )
+    command.add_argument(
+        "--against", default="numpy", metavar="WHOM", help="numpy,torch,onnxruntime,openvino,cv2 | git:REF | FILE.whl"
+    )
+    command.add_argument("--layers", metavar="FILE.csv", help="in_channels,out_channels,height,width[,stride,groups]")
+    command.add_argument("--layout", choices=("last", "first", "both"), default="both", help="where the channels are")
+    command.add_argument("--threads", type=_positive, default=1, metavar="N", help="for everybody (default: 1)")
+    command.add_argument("--isa", metavar="NAME", help="use no more than this instruction set")
+    command.add_argument("--seconds", type=_seconds, default=25, metavar="S", help="to measure in all (default: 25)")
+    command.add_argument("--rounds", type=_positive, metavar="N", help="rounds for each layer, instead of --seconds")
+    command.add_argument("--json", metavar="FILE.json", help="also write all numbers into this file")
+    command.add_argument("--plot", type=_picture, metavar="FILE.png|svg", help="also draw a roofline; needs matplotlib")
+    command.add_argument(
+        "--fail-above", type=_percentage, metavar="P%", help="exit 1 if slower than the other revision by more than P%%"
+    )
+    command.set_defaults(run=_bench)
 
 
 def _png(text: str) -> str:
     if Path(text).suffix.lower() != ".png":
         raise argparse.ArgumentTypeError(f"{text!r} does not end in .png")
     return text
+
+
+def _picture(text: str) -> str:
+    if Path(text).suffix.lower() not in (".png", ".svg"):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .png or .svg")
+    return text
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
+def _percentage(text: str) -> float:
+    try:
+        part = float(text.removesuffix("%")) / 100
+    except ValueError:
+        part = math.nan
+    if not text.endswith("%") or not 0 <= part < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage such as 5%")
+    return part
 
 
 def _integers(text: str) -> tuple[int, ...]:
@@ -174,6 +239,63 @@ def _selftest(_: argparse.Namespace) -> int:
     from . import selftest
 
     return 0 if selftest.run() else 1
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from . import _peers, _regression, bench
+
+    revision = arguments.against.startswith("git:") or arguments.against.endswith(".whl")
+    against = list(dict.fromkeys(arguments.against.split(",")))
+    if not revision and (unknown := [name for name in against if name not in _peers.PEERS]):
+        raise Failure(
+            f"--against: {unknown[0]!r} is not known; valid are {', '.join(_peers.PEERS)}, git:REF and FILE.whl",
+            _MISUSE,
+        )
+    if arguments.fail_above is not None and not revision:
+        raise Failure("--fail-above is for --against git:REF or a wheel", _MISUSE)
+    if arguments.plot and revision:
+        raise Failure("--plot draws layers of one revision: leave out --against", _MISUSE)
+    for file in (arguments.json, arguments.plot):
+        if file and not Path(file).absolute().parent.is_dir():
+            raise Failure(f"{file}: there is no such directory")
+    try:
+        layers = bench.read_layers(arguments.layers) if arguments.layers else bench.LAYERS
+        with restricted(isa=arguments.isa):
+            pass
+    except ValueError as error:
+        raise Failure(str(error), _MISUSE) from error
+    try:
+        if arguments.plot:
+            importlib.import_module("matplotlib.figure")
+    except ImportError as error:
+        raise Failure(f'the plot needs matplotlib ({error}): pip install "conv1x1[demo]"') from error
+
+    what, threads = bench.cases(layers, arguments.layout), arguments.threads
+    try:
+        with restricted(isa=arguments.isa):
+            if revision:
+                return _bench_revision(arguments, what)
+            rows = bench.run(what, against, threads, arguments.seconds, arguments.rounds)
+            if arguments.json:
+                bench.write_json(arguments.json, rows, against, threads)
+            if arguments.plot:
+                from . import _roofline
+
+                _roofline.draw(arguments.plot, rows, bench.read_levels(threads), bench.machine(threads))
+    except (_peers.MissingPeer, _regression.RevisionError, ArithmeticError) as error:
+        raise Failure(str(error)) from error
+    return 0
+
+
+def _bench_revision(arguments: argparse.Namespace, what: list[Any]) -> int:
+    from . import _regression
+
+    budget = (arguments.threads, arguments.seconds, arguments.rounds)
+    with _regression.revision(arguments.against) as (name, directory):
+        rows, slower = _regression.run(what, name, directory, *budget, arguments.fail_above)
+    if arguments.json:
+        _regression.write_json(arguments.json, rows, slower, name, arguments.threads)
+    return 1 if slower else 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:
