@@ -458,6 +458,8 @@ const char* orientation_name(Orientation o) {
 
 std::string plan_kernel(const Plan& plan, DType arithmetic) {
   if (plan.method == Method::few_filters) return plan.table->few_filters_name[static_cast<size_t>(arithmetic)];
+  if (plan.method == Method::few_filters_lanes)
+    return plan.table->few_filters_lanes_name[static_cast<size_t>(arithmetic)];
   if (plan.method == Method::few_channels) return plan.table->few_channels_name[static_cast<size_t>(arithmetic)];
   return kernel_name(*plan.family, plan.table->isa, plan.vectors);
 }
@@ -601,6 +603,7 @@ py::list list_kernels() {
     }
     for (DType dtype : {DType::float32, DType::float64}) {
       add(table->few_filters_name[static_cast<size_t>(dtype)], "few_filters", dtype, Order::lanes, 1, 4);
+      add(table->few_filters_lanes_name[static_cast<size_t>(dtype)], "few_filters_lanes", dtype, Order::lanes, 1, 4);
       add(table->few_channels_name[static_cast<size_t>(dtype)], "few_channels", dtype, Order::chain, 1, 4);
     }
   }
@@ -627,7 +630,7 @@ void restrict_to(const std::optional<std::string>& isa, const std::optional<std:
     for (size_t f = 0; f < table->family_count; ++f)
       for (size_t v = 1; v <= table->families[f].max_vectors; ++v)
         if (*kernel == kernel_name(table->families[f], table->isa, v)) take(&table->families[f], v);
-    for (const auto& names : {table->few_filters_name, table->few_channels_name})
+    for (const auto& names : {table->few_filters_name, table->few_filters_lanes_name, table->few_channels_name})
       for (size_t i_type = 0; i_type < dtype_count; ++i_type)
         if (*kernel == names[i_type]) take(nullptr, 0);
   }

@@ -65,7 +65,6 @@ class LayerTile {
     filter_ = filter;
     filters_ = filters;
     char* after_x = scratch_ + (plan_.stage_x ? x_bytes() : 0);
-    partial_ = after_x + (plan_.scratch_y ? y_bytes() : 0);
     staged_ = !source && plan_.stage_x;
     in_scratch_ = source || staged_;
     out_scratch_ = target || plan_.scratch_y;
@@ -91,7 +90,7 @@ class LayerTile {
       } while (channel < problem_.in_channels);
     } else {
       if (staged_) stage(0, problem_.in_channels);
-      plan_.method == Method::partial_sums ? partial_sums() : filter_rows();
+      plan_.method == Method::few_filters_lanes ? filter_lanes() : filter_rows();
     }
     finish(target == nullptr);
   }
@@ -264,38 +263,21 @@ class LayerTile {
         });
   }
 
-  // Lane order with pixels as lanes: the multiply kernel runs once for each partial sum, over every 16th channel.
-  void partial_sums() const {
-    const size_t width = plan_.family->width, pitch = width * plan_.vectors;
-    const ptrdiff_t vector_bytes = static_cast<ptrdiff_t>(width) * size_;
-    Multiply m{};
-    m.columns = 1;
-    m.row_stride = size_;
-    m.row_channel = static_cast<ptrdiff_t>(partials) * vector_bytes;
-    m.lane_vector = vector_bytes;
-    m.out_row = static_cast<ptrdiff_t>(pitch) * size_;
-    CombinePartials combine{partial_, pitch, problem_.out_channels, 0, weights_.bias_at(group_, 0), nullptr, 0};
+  void filter_lanes() const {
+    FilterLanes f{};
+    f.weights = weights_.row(group_, 0);
+    f.filter_stride = weights_.row_bytes;
+    f.channels = problem_.in_channels;
+    f.filters = problem_.out_channels;
+    f.bias = weights_.bias_at(group_, 0);
     for_each_run(
         0, [&](const char* x, ptrdiff_t, ptrdiff_t x_channel, char* y, ptrdiff_t, ptrdiff_t y_channel, const Run& run) {
-          m.lane_channel = static_cast<ptrdiff_t>(partials) * x_channel;
-          combine.out_row = y_channel;
-          for_each_column(run.n, 1, [&](size_t lane, size_t, size_t vectors, size_t last_lanes) {
-            const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(lane) * size_;
-            m.last_lanes = last_lanes;
-            for (size_t i = 0; i < partials; ++i) {
-              const ptrdiff_t channel = static_cast<ptrdiff_t>(i);
-              m.lanes = x + lane_bytes + channel * x_channel;
-              m.channels = (problem_.in_channels - i + partials - 1) / partials;
-              for (size_t k = 0; k < problem_.out_channels; k += width) {
-                m.rows = weights_.panel(group_, k) + channel * vector_bytes;
-                m.out = partial_ + static_cast<ptrdiff_t>(i * problem_.out_channels + k) * m.out_row;
-                multiply_rows(m, vectors, std::min(width, problem_.out_channels - k), 0);
-              }
-            }
-            combine.lanes = (vectors - 1) * width + last_lanes;
-            combine.out = y + lane_bytes;
-            plan_.table->combine_partials[index(problem_.arithmetic)](combine);
-          });
+          f.x = x;
+          f.x_channel = x_channel;
+          f.pixels = run.n;
+          f.out = y;
+          f.out_row = y_channel;
+          plan_.table->few_filters_lanes[index(problem_.arithmetic)](f);
         });
   }
 
@@ -351,7 +333,6 @@ class LayerTile {
   bool staged_ = false;                            // source_ holds what stage() brought
   bool in_scratch_ = false, out_scratch_ = false;  // the pixels are in source_, the results go to target_
   Tile source_, target_;
-  char* partial_ = nullptr;
 };
 
 struct Work {

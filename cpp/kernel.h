@@ -81,18 +81,21 @@ struct FilterRows {
 
 using FilterRowsFn = void (*)(const FilterRows&) noexcept;
 
-// Lane order with pixels as lanes: adds up the 16 partial rows, out[k, n] = tree(partial[i, k, n]) + bias[k].
-struct CombinePartials {
-  char* partial;  // [16][filters][pitch], clobbered
-  size_t pitch;   // elements between rows
-  size_t filters;
-  size_t lanes;
+// The same in lane order, for pixels that are contiguous where the channels are not: out[k, p] as rows of pixels.
+struct FilterLanes {
+  const char* x;  // channel c of pixel p at x + c * x_channel + p * sizeof(T)
+  ptrdiff_t x_channel;
+  size_t pixels;
+  const char* weights;  // as in FilterRows
+  ptrdiff_t filter_stride;
+  size_t channels;
+  size_t filters;    // 1 … 4
   const char* bias;  // null for none
-  char* out;         // out + k * out_row + n * sizeof(T)
+  char* out;         // out + k * out_row + p * sizeof(T)
   ptrdiff_t out_row;
 };
 
-using CombinePartialsFn = void (*)(const CombinePartials&) noexcept;
+using FilterLanesFn = void (*)(const FilterLanes&) noexcept;
 
 // A strided 2-D move with conversion: dst(i, j) = src(i, j), or dst(i, j) += src(i, j).
 struct Move {
@@ -120,7 +123,8 @@ struct KernelTable {
   const char* few_filters_name[dtype_count];
   FilterRowsFn few_channels[dtype_count];
   const char* few_channels_name[dtype_count];
-  CombinePartialsFn combine_partials[dtype_count];
+  FilterLanesFn few_filters_lanes[dtype_count];
+  const char* few_filters_lanes_name[dtype_count];
   MoveFn copy[dtype_count][dtype_count];  // [source][destination]
   MoveFn add[dtype_count][dtype_count];
   ActivateFn activate[dtype_count];

@@ -211,11 +211,8 @@ void choose_lanes(Plan& plan, const Problem& p, const Machine& machine) {
     plan.method = Method::few_filters;
     adopt(plan, lay_out(p, Orientation::pixels_as_rows, nullptr));
   } else {
-    plan.method = Method::partial_sums;
+    plan.method = Method::few_filters_lanes;
     adopt(plan, lanes);
-    plan.vectors = 1;  // the tallest and widest block that fits: each partial sum takes a turn
-    while (plan.vectors < plan.family->max_vectors && plan.family->max_rows[plan.vectors] >= p.out_channels)
-      ++plan.vectors;
   }
 }
 
@@ -307,7 +304,6 @@ Plan make_plan(const Problem& p, const Machine& machine, int max_threads) {
   size_t elements = 0;
   if (plan.stage_x) elements += plan.x_pitch * (rows ? plan.tile_pixels : plan.channel_block);
   if (plan.scratch_y) elements += round_up(plan.y_pitch * (rows ? plan.tile_pixels : plan.chunk_filters), line);
-  if (plan.method == Method::partial_sums) elements += partials * p.out_channels * plan.family->width * plan.vectors;
   plan.scratch_bytes = elements * static_cast<size_t>(size);
   return plan;
 }

@@ -21,8 +21,8 @@ Order summation_order(size_t in_channels, size_t out_channels);
 // Whether a kernel exists that wants the filters as plain rows: for few filters, and for few channels and filters.
 bool plain_rows(size_t in_channels, size_t out_channels);
 
-// What multiplies: the kernel of rows × lanes, once; or the same once for each partial sum; or one of the special ones.
-enum class Method : unsigned char { multiply, partial_sums, few_filters, few_channels };
+// What multiplies: the kernel of rows × lanes, or one of the special ones.
+enum class Method : unsigned char { multiply, few_filters, few_filters_lanes, few_channels };
 
 enum class Orientation : unsigned char { pixels_as_rows, pixels_as_lanes };
 

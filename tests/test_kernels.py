@@ -13,7 +13,8 @@ from conv1x1.runtime import restricted
 
 KERNELS = {k["name"]: k for k in _conv1x1.kernels() if k["supported"]}
 CHAIN = [name for name, k in KERNELS.items() if k["method"] == "multiply"]
-FEW = [name for name, k in KERNELS.items() if k["order"] == "lanes"]
+FEW = [name for name, k in KERNELS.items() if k["method"] == "few_filters"]
+FEW_LANES = [name for name, k in KERNELS.items() if k["method"] == "few_filters_lanes"]
 
 
 def guarded(a: Any) -> Any:
@@ -127,17 +128,17 @@ def test_few_channels(exact: Any, name: str) -> None:
             assert np.isnan(guard[[0, -1]]).all()
 
 
-@pytest.mark.parametrize("name", CHAIN)
+@pytest.mark.parametrize("name", FEW_LANES)
 @pytest.mark.parametrize("filters", [1, 2, 3, 4])
-def test_partial_sums_with_pixels_as_lanes(exact: Any, name: str, filters: int) -> None:
-    """Few filters, channels first: sixteen partial rows, for each of them a kernel of the chain family."""
-    lanes = KERNELS[name]["lanes"]
+def test_few_filters_with_pixels_as_lanes(exact: Any, name: str, filters: int) -> None:
+    """Channels first, at the edges of vectors and of strips of pixels, and of the channels taken at a time."""
     tile = Tile(exact, KERNELS[name]["dtype"], first=True)
+    strip = 24576 // (16 * filters * np.dtype(KERNELS[name]["dtype"]).itemsize)
+    pixel_counts = [2, 15, 16, 17, 33, strip - 1, strip, strip + 1, 2 * strip + 5]
     with restricted(kernel=name):
-        for n, pixels in enumerate([max(lanes - 1, 2), lanes, lanes + 1, 2 * lanes + 3, 61]):
-            for channels in (32, 33, 47, 49):
-                plan = tile.check(pixels, channels, filters, epilogue=n % 8)
-                assert (plan["order"], plan["orientation"]) == ("lanes", "pixels_as_lanes")
+        for n, (pixels, channels) in enumerate(product(pixel_counts, [32, 33, 47, 48, 49, 64, 65, 79, 80, 131])):
+            plan = tile.check(pixels, channels, filters, epilogue=n % 8)
+            assert (plan["kernel"], plan["order"], plan["orientation"]) == (name, "lanes", "pixels_as_lanes")
 
 
 # -------------------------------------------------------------------------------------------- on every path

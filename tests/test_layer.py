@@ -399,6 +399,9 @@ for _ in range(10):
 stop.set()
 thread.join()
 assert not wrong
+time.sleep(0.2)  # a thread that was joined may still be on its way out
+layer(x, threads=3)
+assert tasks() == before + 2, (tasks(), before)  # there are helpers again
 print("done")
 """
 

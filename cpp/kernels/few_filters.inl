@@ -122,26 +122,91 @@ void few_filters(const FilterRows& a) noexcept {
   }
 }
 
-// The tree for pixels as lanes, where each partial sum is a row of its own.
-template <class T>
-void combine_partials(const CombinePartials& a) noexcept {
-  const size_t step = a.filters * a.pitch;
-  for (size_t k = 0; k < a.filters; ++k) {
-    T* partial = reinterpret_cast<T*>(a.partial) + k * a.pitch;
-    for (size_t half = partials / 2; half > 0; half /= 2) {
-      for (size_t i = 0; i < half; ++i) {
-        T* to = partial + i * step;
-        const T* from = partial + (i + half) * step;
-        for (size_t n = 0; n < a.lanes; ++n) to[n] += from[n];
+// With pixels as lanes, the partial sums of a strip of pixels stay in the first-level cache. D channels of one partial
+// sum, 16 apart, are added to it at a time; the next partial sum's lie beside them, and are asked for on the way.
+template <class V, int K, int D>
+inline void add_channels(const FilterLanes& a, const char* x, size_t channel, bool begins, char* sums,
+                         ptrdiff_t filter_rows, ptrdiff_t last, typename V::Mask mask) {
+  using Reg = typename V::Reg;
+  using T = typename V::Scalar;
+  constexpr ptrdiff_t vector_bytes = V::width * sizeof(T), apart = partials;
+  const char* w = a.weights + static_cast<ptrdiff_t>(channel * sizeof(T));
+  Reg filter[K][D];
+#pragma GCC unroll 4
+  for (int k = 0; k < K; ++k) {
+#pragma GCC unroll 4
+    for (int d = 0; d < D; ++d) filter[k][d] = V::broadcast(w + k * a.filter_stride + d * apart * ptrdiff_t(sizeof(T)));
+  }
+  for (ptrdiff_t v = 0; v <= last; v += vector_bytes) {
+    Reg pixel[D];
+#pragma GCC unroll 4
+    for (int d = 0; d < D; ++d) {
+      const char* p = x + d * apart * a.x_channel + v;
+      __builtin_prefetch(p + a.x_channel);
+      pixel[d] = v == last ? V::load(p, mask) : V::load(p);
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < K; ++k) {
+      Reg sum = begins ? V::zero() : V::load(sums + k * filter_rows + v);
+#pragma GCC unroll 4
+      for (int d = 0; d < D; ++d) sum = V::fma(filter[k][d], pixel[d], sum);
+      V::store(sums + k * filter_rows + v, sum);
+    }
+  }
+}
+
+template <class V, int K>
+inline void few_filters_lanes_of(const FilterLanes& a) {
+  using T = typename V::Scalar;
+  using Reg = typename V::Reg;
+  constexpr ptrdiff_t size = sizeof(T), vector_bytes = V::width * sizeof(T);
+  constexpr size_t strip = 24576 / (partials * K * sizeof(T)) / V::width * V::width;
+  constexpr ptrdiff_t row = strip * sizeof(T), filter_rows = partials * row;
+  alignas(64) char partial[K * filter_rows];
+  for (size_t first = 0; first < a.pixels; first += strip) {
+    const size_t pixels = a.pixels - first < strip ? a.pixels - first : strip;
+    const ptrdiff_t last = static_cast<ptrdiff_t>((pixels - 1) / V::width) * vector_bytes;
+    const auto mask = V::mask((pixels - 1) % V::width + 1);
+    const char* x = a.x + static_cast<ptrdiff_t>(first) * size;
+    for (size_t base = 0; base < a.channels; base += 4 * partials) {
+      for (size_t i = 0; i < partials && base + i < a.channels; ++i) {
+        const size_t c = base + i, left = (a.channels - c + partials - 1) / partials;
+        const char* pixel = x + static_cast<ptrdiff_t>(c) * a.x_channel;
+        char* sums = partial + static_cast<ptrdiff_t>(i) * row;
+        switch (left) {
+          case 1: add_channels<V, K, 1>(a, pixel, c, base == 0, sums, filter_rows, last, mask); break;
+          case 2: add_channels<V, K, 2>(a, pixel, c, base == 0, sums, filter_rows, last, mask); break;
+          case 3: add_channels<V, K, 3>(a, pixel, c, base == 0, sums, filter_rows, last, mask); break;
+          default: add_channels<V, K, 4>(a, pixel, c, base == 0, sums, filter_rows, last, mask); break;
+        }
       }
     }
-    T* out = reinterpret_cast<T*>(a.out + static_cast<ptrdiff_t>(k) * a.out_row);
-    if (a.bias) {
-      const T b = reinterpret_cast<const T*>(a.bias)[k];
-      for (size_t n = 0; n < a.lanes; ++n) out[n] = partial[n] + b;
-    } else {
-      __builtin_memcpy(out, partial, a.lanes * sizeof(T));
+    for (int k = 0; k < K; ++k) {
+      char* sums = partial + k * filter_rows;
+      char* out = a.out + k * a.out_row + static_cast<ptrdiff_t>(first) * size;
+      for (ptrdiff_t v = 0; v <= last; v += vector_bytes) {
+        Reg tree[partials];
+#pragma GCC unroll 16
+        for (size_t i = 0; i < partials; ++i) tree[i] = V::load(sums + static_cast<ptrdiff_t>(i) * row + v);
+#pragma GCC unroll 4
+        for (size_t half = partials / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+          for (size_t i = 0; i < half; ++i) tree[i] = V::add(tree[i], tree[i + half]);
+        }
+        if (a.bias) tree[0] = V::add(tree[0], V::broadcast(a.bias + k * size));
+        v == last ? V::store(out + v, tree[0], mask) : V::store(out + v, tree[0]);
+      }
     }
+  }
+}
+
+template <class V>
+void few_filters_lanes(const FilterLanes& a) noexcept {
+  switch (a.filters) {
+    case 1: return few_filters_lanes_of<V, 1>(a);
+    case 2: return few_filters_lanes_of<V, 2>(a);
+    case 3: return few_filters_lanes_of<V, 3>(a);
+    default: return few_filters_lanes_of<V, 4>(a);
   }
 }
 

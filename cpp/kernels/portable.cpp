@@ -14,6 +14,12 @@ namespace {
 inline float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 inline double fused(double a, double b, double c) { return __builtin_fma(a, b, c); }
 
+#ifdef __FP_FAST_FMAF
+constexpr bool fma_is_an_instruction = true;
+#else
+constexpr bool fma_is_an_instruction = false;
+#endif
+
 template <class T, bool Fused>
 struct Vector {
   using Scalar = T;
@@ -34,14 +40,20 @@ struct Vector {
   static void store(char* p, Reg r) { store(p, r, width); }
   static void store(char* p, Reg r, Mask m) { __builtin_memcpy(p, &r, m * sizeof(T)); }
   static Reg fma(Reg a, Reg b, Reg c) {
-    if constexpr (Fused) {
-      Reg r{};
-      for (size_t i = 0; i < width; ++i) r[i] = fused(a[i], b[i], c[i]);
-      return r;
-    } else {
+    if constexpr (!Fused)
       return a * b + c;
-    }
+    else if constexpr (fma_is_an_instruction)
+      return each_fused(a, b, c);
+    else
+      return called_fused(a, b, c);
   }
+  static Reg each_fused(Reg a, Reg b, Reg c) {
+    Reg r{};
+    for (size_t i = 0; i < width; ++i) r[i] = fused(a[i], b[i], c[i]);
+    return r;
+  }
+  // Out of line, since with library calls inside it would make every kernel ten times as long.
+  __attribute__((noinline)) static Reg called_fused(Reg a, Reg b, Reg c) { return each_fused(a, b, c); }
   static Reg fma(Reg a, Reg b, Reg c, Mask m) {
     const Reg r = fma(a, b, c);
     for (size_t i = 0; i < m; ++i) c[i] = r[i];
@@ -75,7 +87,8 @@ constexpr KernelTable table = {
     {"portable_f32_few_filters", "portable_f64_few_filters"},
     {few_channels<float, Fused>, few_channels<double, Fused>},
     {"portable_f32_few_channels", "portable_f64_few_channels"},
-    {combine_partials<float>, combine_partials<double>},
+    {few_filters_lanes<Vector<float, Fused>>, few_filters_lanes<Vector<double, Fused>>},
+    {"portable_f32_few_filters_lanes", "portable_f64_few_filters_lanes"},
     {{copy<float, float>, copy<float, double>}, {copy<double, float>, copy<double, double>}},
     {{add<float, float>, add<float, double>}, {add<double, float>, add<double, double>}},
     {activate_bytes<float>, activate_bytes<double>},
