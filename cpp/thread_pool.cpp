@@ -101,8 +101,10 @@ class Pool {
     return true;
   }
 
-  // As many helpers as the system grants: with fewer, or none, the job still gets done.
+  // As many helpers as the system grants: with fewer, or none, the job still gets done. None while others are being
+  // sent home, since they would leave as well.
   void start_helpers(size_t count) {
+    if (dismissed_.load(std::memory_order_relaxed)) return;
     try {
       while (helpers_.size() < count) helpers_.emplace_back([this] { help(); });
     } catch (const std::system_error&) {

@@ -312,3 +312,8 @@ def test_a_wrong_number_of_threads_in_the_environment(fresh_python: Any, value: 
     last = run.stderr.strip().splitlines()[-1]
     assert last.startswith(("ValueError", "ImportError"))
     assert f"CONV1X1_NUM_THREADS is '{value}', expected a whole number ≥ 1" in last
+
+
+def test_no_filters_in_too_many_groups() -> None:
+    with pytest.raises(ValueError, match=r"groups=1180591620717411303424 does not divide the 0 filters"):
+        conv1x1(np.ones((5, 0), np.float32), np.ones((0, 0), np.float32), groups=2**70)

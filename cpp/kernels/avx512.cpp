@@ -109,7 +109,7 @@ struct F32x8 {
 constexpr MultiplyFamily families[] = {
     family<F32x16, 16, 14, 9, 6, 5, 4, 3, 2>("avx512_f32x16", DType::float32),
     family<F32x8, 16, 14, 9, 6>("avx512_f32x8", DType::float32),
-    family<F64x8, 16, 14, 9, 6, 5, 4, 3, 2>("avx512_f64x8", DType::float64),
+    family<F64x8, 16, 14, 9, 6>("avx512_f64x8", DType::float64),
 };
 
 }  // namespace

@@ -36,6 +36,7 @@ ACTIVATIONS = {
 }
 _LEAKY_RELU_SLOPE = 0.01
 _MOST_AXES = 64  # NumPy's own limit
+_MOST_GROUPS = 2**31  # no filters at all would go into any number
 
 
 class Spec(NamedTuple):
@@ -125,7 +126,7 @@ def weight(w: ArrayLike, groups: int, x: Array | None, channel_axis: int) -> tup
         )
     if not fits:
         k, c = readings[0][0].shape
-        if k % groups:
+        if k % groups or groups >= _MOST_GROUPS:
             raise ValueError(f"groups={groups} does not divide the {k} filters of w, shape {a.shape}")
         if a.ndim == 2 and k == in_channels and groups == 1:
             raise ValueError(
@@ -139,7 +140,7 @@ def weight(w: ArrayLike, groups: int, x: Array | None, channel_axis: int) -> tup
 
 def _divides(matrix: Array, groups: int, in_channels: int | None) -> bool:
     per_group = in_channels is None or matrix.shape[1] * groups == in_channels
-    return matrix.shape[0] % groups == 0 and per_group
+    return groups < _MOST_GROUPS and matrix.shape[0] % groups == 0 and per_group
 
 
 def positive_int(value: Any, name: str) -> int:
