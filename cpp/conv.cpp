@@ -242,16 +242,22 @@ class LayerTile {
     });
   }
 
-  // The kernels that take the filters as plain rows.
+  // The kernels that take the filters as plain rows: what they are told of them.
+  template <class Arguments>
+  Arguments plain_filters() const {
+    Arguments a{};
+    a.weights = weights_.row(group_, 0);
+    a.filter_stride = weights_.row_bytes;
+    a.channels = problem_.in_channels;
+    a.filters = problem_.out_channels;
+    a.bias = weights_.bias_at(group_, 0);
+    return a;
+  }
+
   void filter_rows() const {
     const auto& kernels = plan_.method == Method::few_filters ? plan_.table->few_filters : plan_.table->few_channels;
     const FilterRowsFn kernel = kernels[index(problem_.arithmetic)];
-    FilterRows f{};
-    f.weights = weights_.row(group_, 0);
-    f.filter_stride = weights_.row_bytes;
-    f.channels = problem_.in_channels;
-    f.filters = problem_.out_channels;
-    f.bias = weights_.bias_at(group_, 0);
+    FilterRows f = plain_filters<FilterRows>();
     for_each_run(
         0, [&](const char* x, ptrdiff_t x_pixel, ptrdiff_t, char* y, ptrdiff_t y_pixel, ptrdiff_t, const Run& run) {
           f.x = x;
@@ -264,12 +270,7 @@ class LayerTile {
   }
 
   void filter_lanes() const {
-    FilterLanes f{};
-    f.weights = weights_.row(group_, 0);
-    f.filter_stride = weights_.row_bytes;
-    f.channels = problem_.in_channels;
-    f.filters = problem_.out_channels;
-    f.bias = weights_.bias_at(group_, 0);
+    FilterLanes f = plain_filters<FilterLanes>();
     for_each_run(
         0, [&](const char* x, ptrdiff_t, ptrdiff_t x_channel, char* y, ptrdiff_t, ptrdiff_t y_channel, const Run& run) {
           f.x = x;

@@ -26,10 +26,6 @@ constexpr double worth_threads = 60;
 // What stays in the first-level cache while something else streams past it.
 constexpr size_t first_level_bytes = 24000;
 
-// Pixels that the filters pass over together, as lanes: more than the first-level cache holds, since long stretches of
-// the result are then written one after the other.
-constexpr size_t near_bytes = 64000;
-
 // How many runs of pixels a walk over `axes` has, and how long each is.
 struct Shape {
   size_t runs, length;
@@ -230,9 +226,9 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
     const size_t blocks = ceil_div(p.in_channels, tallest);
     plan.channel_block = ceil_div(p.in_channels, blocks);
   }
-  // As lanes, pixels are passed over many together: long stretches of the result are then written one after the other.
+  // As lanes, as many pixels are passed over together as stay in the first-level cache meanwhile.
   // Filters are not, unless one block of rows is all there is: their panel stays near while the pixels pass over it.
-  const size_t columns = near_bytes / (std::max<size_t>(plan.channel_block, 1) * column * size);
+  const size_t columns = first_level_bytes / (std::max<size_t>(plan.channel_block, 1) * column * size);
   plan.near_vectors = rows && p.pixels > granule ? plan.vectors : plan.vectors * std::max<size_t>(columns, 1);
   size_t tile = std::max(budget / (std::max<size_t>(plan.channel_block, 1) * size) / granule, size_t{1}) * granule;
   if (plan.scratch_y) tile = std::min(tile, std::max(round_up(1024, granule), granule));
