@@ -10,6 +10,7 @@
 #include <structmember.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -31,17 +32,47 @@ namespace {
 
 // ---------------------------------------------------------------------------------------------- arrays
 
-constexpr int numpy_float32 = py::detail::npy_api::NPY_FLOAT_, numpy_float64 = py::detail::npy_api::NPY_DOUBLE_;
+// NumPy's number for bfloat16, a type that another package registers; _check tells it when it meets one.
+int bfloat16_number = -1;
 
-int type_number(DType dtype) { return dtype == DType::float64 ? numpy_float64 : numpy_float32; }
+int type_number(DType dtype) {
+  using api = py::detail::npy_api;
+  switch (dtype) {
+    case DType::float32: return api::NPY_FLOAT_;
+    case DType::float64: return api::NPY_DOUBLE_;
+    case DType::int32: return api::NPY_INT_;
+    case DType::float16: return 23;  // NPY_HALF, which pybind11 has no name for
+    case DType::bfloat16: return bfloat16_number;
+    case DType::uint8: return api::NPY_UBYTE_;
+    case DType::int8: return api::NPY_BYTE_;
+    case DType::uint16: return api::NPY_USHORT_;
+    case DType::int16: return api::NPY_SHORT_;
+    case DType::boolean: return api::NPY_BOOL_;
+    case DType::int64: return api::NPY_INT64_;
+  }
+  return -1;
+}
 
-// The type that a NumPy descriptor means, if it is supported and in this machine's byte order.
+const char* type_name(DType dtype) {
+  static constexpr const char* names[dtype_count] = {"float32", "float64", "int32", "float16", "bfloat16", "uint8",
+                                                     "int8",    "uint16",  "int16", "bool",    "int64"};
+  return names[static_cast<size_t>(dtype)];
+}
+
+// The type that a NumPy descriptor means, if it is supported.
 std::optional<DType> dtype_of(PyObject* descr) {
-  const auto* d = py::detail::array_descriptor1_proxy(descr);
-  if (d->byteorder != '=' && d->byteorder != '|') return std::nullopt;
-  if (d->type_num == numpy_float32) return DType::float32;
-  if (d->type_num == numpy_float64) return DType::float64;
+  const int number = py::detail::array_descriptor1_proxy(descr)->type_num;
+  for (size_t i = 0; i < dtype_count; ++i)
+    if (number == type_number(static_cast<DType>(i))) return static_cast<DType>(i);
+  // Where long and long long are both of 64 bits, or int and long both of 32.
+  if (number == py::detail::npy_api::NPY_LONGLONG_ && sizeof(long long) == 8) return DType::int64;
+  if (number == py::detail::npy_api::NPY_LONG_) return sizeof(long) == 8 ? DType::int64 : DType::int32;
   return std::nullopt;
+}
+
+bool swapped(PyObject* descr) {
+  const char order = py::detail::array_descriptor1_proxy(descr)->byteorder;
+  return order != '=' && order != '|';
 }
 
 // An array of a supported type, as the core sees it: an ndarray, or an instance of a subclass that passed _check.
@@ -51,7 +82,7 @@ bool view(PyObject* object, Array& array, bool checked = false) {
   const auto* proxy = py::detail::array_proxy(object);
   const std::optional<DType> dtype = dtype_of(proxy->descr);
   if (!dtype || proxy->nd > max_rank) return false;
-  array = {proxy->data, *dtype, proxy->nd, proxy->dimensions, proxy->strides};
+  array = {proxy->data, *dtype, swapped(proxy->descr), proxy->nd, proxy->dimensions, proxy->strides};
   return true;
 }
 
@@ -86,9 +117,22 @@ Selection& selection() {
 
 Machine machine() { return {kernels(selection().isa, cpu()), selection().only, cpu().halves_pair_up, cpu().l2_bytes}; }
 
+// The instruction set that an operand's kernels are of: those of quads come to the ones that are there without.
+Isa isa_of(Operand operand, Isa isa) {
+  return isa == Isa::avx512vnni && operand != Operand::int8_quads ? Isa::avx512 : isa;
+}
+
 std::string kernel_name(const MultiplyFamily& family, Isa isa, size_t vectors) {
-  return std::string(isa_name(isa)) + (family.dtype == DType::float64 ? "_f64_" : "_f32_") +
-         std::to_string(family.max_rows[vectors - 1]) + "x" + std::to_string(vectors * family.width);
+  static constexpr const char* names[operand_count] = {"_f32_", "_f64_", "_i16_", "_i8_"};
+  return std::string(isa_name(isa_of(family.operand, isa))) + names[static_cast<size_t>(family.operand)] +
+         std::to_string(family.max_rows[vectors - 1]) + "x" + std::to_string(vectors * family.width) +
+         (family.turned ? "_lanes" : "");
+}
+
+constexpr const char* special_methods[] = {"few_filters", "few_filters_lanes", "few_channels"};
+
+std::string kernel_name(const char* special_method, DType arithmetic, Isa isa) {
+  return std::string(isa_name(isa_of(Operand::float32, isa))) + (arithmetic == DType::float64 ? "_f64_" : "_f32_") + special_method;
 }
 
 // ------------------------------------------------------------------------------------------ the settings
@@ -109,6 +153,7 @@ struct Settings {
   size_t out_channels = 0;
   Epilogue epilogue;
   std::optional<DType> result;
+  Factors factors;
 };
 
 constexpr struct {
@@ -209,13 +254,15 @@ struct Prepared {
 // The most recent shapes. The GIL guards it; a call holds on to what it got.
 class Preparations {
  public:
-  std::shared_ptr<const Prepared> get(const Settings& s, const Weights& weights, const Array& x, const Array& y,
-                                      const Array* residual, const Geometry& g, int threads) {
+  std::shared_ptr<const Prepared> get(const Settings& s, const Weights& weights, DType arithmetic, const Array& x,
+                                      const Array& y, const Array* residual, const Geometry& g, int threads) {
     ptrdiff_t key[8 + 5 * max_rank];
     size_t n = 0;
     const auto add = [&](size_t value) { key[n++] = static_cast<ptrdiff_t>(value); };
-    add(static_cast<size_t>(x.dtype) | static_cast<size_t>(y.dtype) << 8 |
-        (residual ? static_cast<size_t>(residual->dtype) + 1 : 0) << 16 | static_cast<size_t>(s.keep_axis) << 24);
+    const auto type_of = [](const Array& a) { return static_cast<size_t>(a.dtype) * 2 + a.swapped; };
+    add(type_of(x) | type_of(y) << 8 | (residual ? type_of(*residual) + 1 : 0) << 16 |
+        static_cast<size_t>(arithmetic) << 24 | static_cast<size_t>(s.keep_axis) << 32 |
+        static_cast<size_t>(weights.narrow()) << 33 | static_cast<size_t>(s.factors.quantized) << 34);
     add(static_cast<size_t>(x.rank) << 32 | static_cast<size_t>(g.axis));
     add(weights.groups);
     add(s.out_channels);
@@ -235,7 +282,10 @@ class Preparations {
     if (!slot || slot->key.size() != n || std::memcmp(slot->key.data(), key, n * sizeof(ptrdiff_t)) != 0) {
       auto made = std::make_shared<Prepared>();
       made->key.assign(key, key + n);
-      made->problem = make_problem(x, y, residual, g.axis, s.keep_axis, g.steps, weights.groups, s.out_channels);
+      made->problem =
+          make_problem(arithmetic, x, y, residual, g.axis, s.keep_axis, g.steps, weights.groups, s.out_channels);
+      made->problem.quantized = s.factors.quantized;
+      made->problem.narrow_weights = weights.narrow();
       made->plan = make_plan(made->problem, machine(), threads);
       slot = std::move(made);
     }
@@ -256,14 +306,14 @@ Preparations& preparations() {
 }
 
 // Runs the call; false with a Python error set when a signal handler raised.
-bool compute(const Settings& s, const Weights& weights, const Array& x, const Array& y, const Array* residual,
-             const Geometry& g, int threads) {
-  const auto prepared = preparations().get(s, weights, x, y, residual, g, threads);
+bool compute(const Settings& s, const Weights& weights, DType arithmetic, const Array& x, const Array& y,
+             const Array* residual, const Geometry& g, int threads) {
+  const auto prepared = preparations().get(s, weights, arithmetic, x, y, residual, g, threads);
   const Plan& plan = prepared->plan;
   const Layer layer{{x.data, y.data, residual ? residual->data : nullptr},
                     &prepared->problem,
                     &plan,
-                    &weights.packed(prepared->problem.arithmetic, plan.family->width),
+                    &weights.packed(plan.family->operand, plan.family->width),
                     s.epilogue};
   if (plan.microseconds < worth_releasing_microseconds) return convolve(&layer, 1, nullptr, nullptr);
   PyThreadState* released = PyEval_SaveThread();
@@ -304,23 +354,26 @@ PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, Py
     threads = static_cast<int>(std::min<long>(n, std::numeric_limits<int>::max()));
   }
 
-  DType dtype = s.result.value_or(x.dtype);
   bool in_place = false;
+  const DType* asked = s.result ? &*s.result : nullptr;
   if (out_object != Py_None) {
-    if (!view(out_object, out, checked) || !fits(out) || !writeable(out_object) || (s.result && *s.result != out.dtype))
+    if (!view(out_object, out, checked) || !fits(out) || !writeable(out_object) || out.dtype == DType::boolean ||
+        (asked && *asked != out.dtype))
       return not_canonical();
-    dtype = out.dtype;
+    asked = &out.dtype;
     in_place = !may_overlap(out, x) && !(adds && may_overlap(out, residual)) && !may_overlap_itself(out);
   }
+  Types types;
+  if (!choose_types(x.dtype, adds ? &residual.dtype : nullptr, s.factors, asked, types)) return not_canonical();
   if (in_place) {
-    if (!compute(s, weights, x, out, adds ? &residual : nullptr, g, threads)) return nullptr;
+    if (!compute(s, weights, types.arithmetic, x, out, adds ? &residual : nullptr, g, threads)) return nullptr;
     Py_INCREF(out_object);
     return out_object;
   }
-  py::object result = py::reinterpret_steal<py::object>(new_array(g.rank, g.shape, dtype));
+  py::object result = py::reinterpret_steal<py::object>(new_array(g.rank, g.shape, types.result));
   Array y;
   if (!result || !view(result.ptr(), y)) return nullptr;
-  if (!compute(s, weights, x, y, adds ? &residual : nullptr, g, threads)) return nullptr;
+  if (!compute(s, weights, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads)) return nullptr;
   if (out_object == Py_None) return result.release().ptr();
   if (py::detail::npy_api::get().PyArray_CopyInto_(out_object, result.ptr()) != 0) return nullptr;
   Py_INCREF(out_object);
@@ -358,14 +411,28 @@ struct LayerObject {
 // A stride; one beyond any array is as good as another.
 size_t step_of(const py::object& stride) { return static_cast<size_t>(std::min(clamped(stride.ptr()), 1L << 62)); }
 
+// What the types of every call depend on: the weights and the activation.
+void settle_factors(Settings& s, const Weights& weights) {
+  const auto whole = [](double v) { return std::isinf(v) || v == std::floor(v); };
+  const Epilogue& e = s.epilogue;
+  s.factors = weights.factors();
+  s.factors.keeps_integers = e.activation == Activation::none || e.activation == Activation::clamp;
+  s.factors.clamps_to_integers =
+      e.activation == Activation::none || (e.activation == Activation::clamp && whole(e.a) && whole(e.b));
+}
+
 std::unique_ptr<LayerState> make_state(py::tuple spec) {
   auto state = std::make_unique<LayerState>();
   Settings& s = state->settings;
-  Array weight, bias;
-  if (!view(py::object(spec[0]).ptr(), weight) || weight.rank != 2)
-    throw py::type_error("weight must be (K, C/groups) floats");
-  const bool biased = !spec[1].is_none();
-  if (biased && !view(py::object(spec[1]).ptr(), bias)) throw py::type_error("bias must be (K,) floats");
+  const auto given = [&](const py::object& numbers, int rank) {
+    Array a;
+    if (!view(numbers.ptr(), a) || a.rank != rank || a.swapped) throw py::type_error("not a canonical spec");
+    return Given{a.data, a.dtype};
+  };
+  const py::object weight = spec[0], bias = spec[1], requantize = spec[8];
+  const Given of_weight = given(weight, 2);
+  const Given of_bias = bias.is_none() ? Given{} : given(bias, 1);
+  Given of_scale;
   s.channel_axis = spec[2].cast<int>();
   s.keep_axis = spec[3].cast<bool>();
   if (py::isinstance<py::tuple>(spec[4])) {
@@ -380,9 +447,16 @@ std::unique_ptr<LayerState> make_state(py::tuple spec) {
   s.epilogue =
       epilogue_of(activation[0].cast<std::string>(), activation[1].cast<double>(), activation[2].cast<double>());
   if (!spec[7].is_none()) s.result = dtype_of(py::object(spec[7]).ptr());
-  s.out_channels = static_cast<size_t>(weight.shape[0]);
-  state->weights = std::make_unique<Weights>(weight.data, weight.dtype, biased ? bias.data : nullptr, bias.dtype,
-                                             groups, s.out_channels / groups, static_cast<size_t>(weight.shape[1]));
+  if (!requantize.is_none()) {  // multipliers, lo, hi, zero point
+    const auto parts = requantize.cast<py::tuple>();
+    of_scale = given(parts[0], 1);
+    s.epilogue = {Activation::none, parts[1].cast<double>(), parts[2].cast<double>(), parts[3].cast<int>()};
+  }
+  const ptrdiff_t* shape = py::detail::array_proxy(weight.ptr())->dimensions;
+  s.out_channels = static_cast<size_t>(shape[0]);
+  state->weights = std::make_unique<Weights>(of_weight, of_bias, of_scale, groups, s.out_channels / groups,
+                                             static_cast<size_t>(shape[1]));
+  settle_factors(s, *state->weights);
   state->spec = std::move(spec);
   return state;
 }
@@ -457,11 +531,8 @@ const char* orientation_name(Orientation o) {
 }
 
 std::string plan_kernel(const Plan& plan, DType arithmetic) {
-  if (plan.method == Method::few_filters) return plan.table->few_filters_name[static_cast<size_t>(arithmetic)];
-  if (plan.method == Method::few_filters_lanes)
-    return plan.table->few_filters_lanes_name[static_cast<size_t>(arithmetic)];
-  if (plan.method == Method::few_channels) return plan.table->few_channels_name[static_cast<size_t>(arithmetic)];
-  return kernel_name(*plan.family, plan.table->isa, plan.vectors);
+  if (plan.method == Method::multiply) return kernel_name(*plan.family, plan.table->isa, plan.vectors);
+  return kernel_name(special_methods[static_cast<size_t>(plan.method) - 1], arithmetic, plan.table->isa);
 }
 
 // layer._plan(x, out, threads): how a call with these (canonical) arguments would run.
@@ -474,21 +545,29 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     if (count != 3 || !view(args[0], x) || !locate(s, *state.weights, x, g))
       throw py::value_error("x does not fit the layer");
     ptrdiff_t strides[max_rank];
-    if (args[1] == Py_None) {
-      y = {nullptr, s.result.value_or(x.dtype), g.rank, g.shape, strides};
+    const bool allocated = args[1] == Py_None;
+    if (!allocated && (!view(args[1], y) || y.rank != g.rank)) throw py::value_error("out does not fit the result");
+    Types types;
+    const DType* asked = !allocated ? &y.dtype : s.result ? &*s.result : nullptr;
+    if (!choose_types(x.dtype, nullptr, s.factors, asked, types))
+      throw py::type_error("x's type does not fit the layer");
+    if (allocated) {
+      y = {nullptr, types.result, false, g.rank, g.shape, strides};
       ptrdiff_t stride = static_cast<ptrdiff_t>(size_of(y.dtype));
       for (int i = g.rank - 1; i >= 0; stride *= std::max<ptrdiff_t>(g.shape[i--], 1)) strides[i] = stride;
-    } else if (!view(args[1], y) || y.rank != g.rank) {
-      throw py::value_error("out does not fit the result");
     }
     const int threads = args[2] == Py_None ? get_num_threads() : py::handle(args[2]).cast<int>();
-    const Problem problem =
-        make_problem(x, y, nullptr, g.axis, s.keep_axis, g.steps, state.weights->groups, s.out_channels);
+    Problem problem = make_problem(types.arithmetic, x, y, nullptr, g.axis, s.keep_axis, g.steps, state.weights->groups,
+                                   s.out_channels);
+    problem.quantized = s.factors.quantized;
+    problem.narrow_weights = state.weights->narrow();
     const Plan plan = make_plan(problem, machine(), threads);
     const Isa isa = plan.table->isa;
     py::dict d;
     d["kernel"] = plan_kernel(plan, problem.arithmetic);
     d["isa"] = isa_name(isa);
+    d["arithmetic"] = type_name(types.arithmetic);
+    d["dtype"] = type_name(types.result);
     d["orientation"] = plan.method == Method::few_filters    ? "few_filters"
                        : plan.method == Method::few_channels ? "few_channels"
                                                              : orientation_name(plan.orientation);
@@ -550,13 +629,14 @@ PyType_Spec layer_type = {"conv1x1._conv1x1.Layer", sizeof(LayerObject), 0,
 PyObject* one_shot(PyObject*, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
     Array x, w, bias;
-    if (count != 11 || !view(args[0], x) || !view(args[1], w) || w.rank != 2 || w.dtype != x.dtype)
+    if (count != 11 || !view(args[0], x) || !view(args[1], w) || w.rank != 2 || w.dtype != x.dtype ||
+        (x.dtype != DType::float32 && x.dtype != DType::float64) || w.swapped)
       return not_canonical();
     const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(w.dtype));
     if (w.strides[1] != size || w.strides[0] != w.shape[1] * size) return not_canonical();
     const bool biased = args[2] != Py_None;
-    if (biased && (!view(args[2], bias) || bias.rank != 1 || bias.shape[0] != w.shape[0] ||
-                   bias.strides[0] != static_cast<ptrdiff_t>(size_of(bias.dtype))))
+    if (biased && (!view(args[2], bias) || bias.dtype != x.dtype || bias.swapped || bias.rank != 1 ||
+                   bias.shape[0] != w.shape[0] || bias.strides[0] != static_cast<ptrdiff_t>(size_of(bias.dtype))))
       return not_canonical();
     const auto is_one = [](PyObject* o) { return PyLong_CheckExact(o) && clamped(o) == 1; };
     if (!PyLong_CheckExact(args[3]) || !is_one(args[4]) || !is_one(args[5]) || args[6] != Py_None || args[8] != Py_None)
@@ -564,7 +644,7 @@ PyObject* one_shot(PyObject*, PyObject* const* args, Py_ssize_t count) {
     Settings s;
     s.channel_axis = static_cast<int>(std::clamp<long>(clamped(args[3]), -1000, 1000));
     s.out_channels = static_cast<size_t>(w.shape[0]);
-    const Weights weights(w.data, w.dtype, biased ? bias.data : nullptr, bias.dtype, 1, s.out_channels,
+    const Weights weights({w.data, w.dtype}, {bias.data, bias.dtype}, {}, 1, s.out_channels,
                           static_cast<size_t>(w.shape[1]));
     return call(s, weights, args[0], args[7], args[9], args[10]);
   });
@@ -588,7 +668,7 @@ py::list list_kernels() {
       d["name"] = name;
       d["isa"] = isa_name(isa);
       d["method"] = method;
-      d["dtype"] = dtype == DType::float64 ? "float64" : "float32";
+      d["dtype"] = type_name(dtype);
       d["order"] = order_name(order);
       d["rows"] = rows;
       d["lanes"] = lanes;
@@ -597,15 +677,16 @@ py::list list_kernels() {
     };
     for (size_t f = 0; f < table->family_count; ++f) {
       const MultiplyFamily& family = table->families[f];
+      if (isa_of(family.operand, isa) != isa) continue;
       for (size_t v = 1; v <= family.max_vectors; ++v)
-        add(kernel_name(family, isa, v), "multiply", family.dtype, Order::chain, family.max_rows[v - 1],
+        add(kernel_name(family, isa, v), "multiply", sums_of(family.operand), Order::chain, family.max_rows[v - 1],
             v * family.width);
     }
-    for (DType dtype : {DType::float32, DType::float64}) {
-      add(table->few_filters_name[static_cast<size_t>(dtype)], "few_filters", dtype, Order::lanes, 1, 4);
-      add(table->few_filters_lanes_name[static_cast<size_t>(dtype)], "few_filters_lanes", dtype, Order::lanes, 1, 4);
-      add(table->few_channels_name[static_cast<size_t>(dtype)], "few_channels", dtype, Order::chain, 1, 4);
-    }
+    if (isa_of(Operand::float32, isa) != isa) continue;
+    for (DType dtype : {DType::float32, DType::float64})
+      for (const char* method : special_methods)
+        add(kernel_name(method, dtype, isa), method, dtype,
+            std::strcmp(method, "few_channels") == 0 ? Order::chain : Order::lanes, 1, 4);
   }
   return list;
 }
@@ -620,7 +701,7 @@ void restrict_to(const std::optional<std::string>& isa, const std::optional<std:
     if (!wanted.only.orientation) throw py::value_error("no orientation '" + *orientation + "'");
   }
   bool found = !kernel;
-  for (size_t i = 0; i < isa_count && kernel; ++i) {
+  for (size_t i = 0; i < isa_count && !found; ++i) {
     const KernelTable* table = cpu().supports[i] ? kernels(static_cast<Isa>(i), cpu()) : nullptr;
     if (!table || (isa && table->isa != wanted.isa)) continue;
     const auto take = [&](const MultiplyFamily* family, size_t vectors) {
@@ -630,9 +711,9 @@ void restrict_to(const std::optional<std::string>& isa, const std::optional<std:
     for (size_t f = 0; f < table->family_count; ++f)
       for (size_t v = 1; v <= table->families[f].max_vectors; ++v)
         if (*kernel == kernel_name(table->families[f], table->isa, v)) take(&table->families[f], v);
-    for (const auto& names : {table->few_filters_name, table->few_filters_lanes_name, table->few_channels_name})
-      for (size_t i_type = 0; i_type < dtype_count; ++i_type)
-        if (*kernel == names[i_type]) take(nullptr, 0);
+    for (const char* method : special_methods)
+      for (DType dtype : {DType::float32, DType::float64})
+        if (*kernel == kernel_name(method, dtype, table->isa)) take(nullptr, 0);
   }
   if (!found) throw py::value_error("no kernel '" + *kernel + "' that this CPU can run; see _conv1x1.kernels()");
   selection() = wanted;
@@ -670,12 +751,18 @@ double fastest(double work, Try once) {
   return best;
 }
 
-// What one thread reaches at most, in GFLOP/s, with the instruction set in use.
+// What one thread reaches at most, in 10⁹ operations a second, with the instruction set in use; int8: of the best
+// kernel for integers.
 double peak_gflops(const std::string& dtype) {
-  if (dtype != "float32" && dtype != "float64")
-    throw py::value_error("expected 'float32' or 'float64', got '" + dtype + "'");
-  const size_t type = static_cast<size_t>(dtype == "float64" ? DType::float64 : DType::float32), rounds = 100000;
   const KernelTable& table = *machine().table;
+  size_t type = static_cast<size_t>(dtype == "float64" ? Operand::float64 : Operand::float32);
+  if (dtype == "int8") {
+    type = static_cast<size_t>(Operand::int8_quads);
+    if (!table.multiply_adds[type]) type = static_cast<size_t>(Operand::int16_pairs);
+  } else if (dtype != "float32" && dtype != "float64") {
+    throw py::value_error("expected 'float32', 'float64' or 'int8', got '" + dtype + "'");
+  }
+  const size_t rounds = 100000;
   const py::gil_scoped_release released;
   return fastest(1e-9 * static_cast<double>(rounds * table.multiply_adds_flop[type]),
                  [&] { return table.multiply_adds[type](rounds); });
@@ -707,6 +794,8 @@ PYBIND11_MODULE(_conv1x1, m) {
   m.def("restrict", restrict_to, py::arg("isa") = py::none(), py::arg("kernel") = py::none(),
         py::arg("orientation") = py::none());
   m.def("config", config);
+  m.def(
+      "know_bfloat16", [](int number) { bfloat16_number = number; }, py::arg("type_number"));
   m.def("peak_gflops", peak_gflops, py::arg("dtype"));
   m.def("read_gbs", read_gbs, py::arg("bytes"));
   m.def("get_num_threads", get_num_threads);

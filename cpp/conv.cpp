@@ -4,8 +4,8 @@
 #include <new>
 
 #include "fp_environment.h"
-
 #include "thread_pool.h"
+#include "transfer.h"
 
 namespace conv1x1 {
 
@@ -28,10 +28,10 @@ char* thread_scratch(size_t bytes) noexcept {
   return buffer.get();
 }
 
-// Pixels of a tile in scratch, in the type of the arithmetic.
+// Pixels of a tile in scratch.
 struct Tile {
   char* data = nullptr;
-  ptrdiff_t pixel = 0, channel = 0;  // bytes
+  ptrdiff_t pixel = 0, channel = 0;  // bytes; to the next pair or quad of channels where those go together
 };
 
 // Calls fn(first, count, n) for `total` in equal parts of at most `most`: `count` parts of n, at most two kinds.
@@ -53,6 +53,8 @@ class LayerTile {
         weights_(*layer.weights),
         epilogue_(layer.epilogue),
         size_(static_cast<ptrdiff_t>(size_of(problem_.arithmetic))),
+        out_size_(problem_.quantized ? 1 : size_),
+        depth_(channels_together(plan_.family->operand)),
         rows_(plan_.orientation == Orientation::pixels_as_rows),
         first_(first),
         last_(last),
@@ -72,14 +74,15 @@ class LayerTile {
       source_ = *source;
       source_.data += static_cast<ptrdiff_t>(group * problem_.in_channels) * source->channel;
     } else {
-      source_ = tile_at(scratch_, plan_.x_pitch);
+      source_ = tile_at(scratch_, plan_.x_pitch, size_);
     }
     if (target) {
       target_ = *target;
       target_.data += static_cast<ptrdiff_t>(group * problem_.out_channels + filter) * target->channel;
     } else {
-      target_ = tile_at(after_x, plan_.y_pitch);
+      target_ = tile_at(after_x, plan_.y_pitch, out_size_);
     }
+    if (plan_.method == Method::few_channels) return few_channels();
     if (plan_.method == Method::multiply) {
       size_t channel = 0;
       do {  // once for no channels at all: the sum is 0
@@ -96,21 +99,34 @@ class LayerTile {
   }
 
  private:
-  Tile tile_at(char* data, size_t pitch) const {
-    const ptrdiff_t bytes = static_cast<ptrdiff_t>(pitch) * size_;
-    return rows_ ? Tile{data, bytes, size_} : Tile{data, size_, bytes};
+  Tile tile_at(char* data, size_t pitch, ptrdiff_t size) const {
+    const ptrdiff_t bytes = static_cast<ptrdiff_t>(pitch) * size;
+    return rows_ ? Tile{data, bytes, size} : Tile{data, size, bytes};
   }
 
   ptrdiff_t x_bytes() const {
-    return static_cast<ptrdiff_t>(plan_.x_pitch * (rows_ ? plan_.tile_pixels : plan_.channel_block)) * size_;
-  }
-
-  ptrdiff_t y_bytes() const {
-    const size_t bytes = plan_.y_pitch * (rows_ ? plan_.tile_pixels : plan_.chunk_filters) * static_cast<size_t>(size_);
-    return static_cast<ptrdiff_t>((bytes + 63) / 64 * 64);
+    const size_t steps = (plan_.channel_block + depth_ - 1) / depth_;
+    return static_cast<ptrdiff_t>(plan_.x_pitch * (rows_ ? plan_.tile_pixels : steps)) * size_;
   }
 
   static size_t index(DType dtype) { return static_cast<size_t>(dtype); }
+
+  static Elements elements(const Side& side) { return {size_of(side.dtype), side.swapped}; }
+
+  // From one type to another; null where they are the same.
+  ConvertFn conversion(DType from, DType to) const {
+    return from == to ? nullptr : plan_.table->convert[index(from)][index(to)];
+  }
+
+  // From x's type to what the kernel takes.
+  ConvertFn x_conversion() const {
+    const DType x = problem_.x.dtype;
+    switch (plan_.family->operand) {
+      case Operand::int16_pairs: return conversion(x, DType::int16);
+      case Operand::int8_quads: return x == DType::int8 ? plan_.table->raise_int8 : conversion(x, DType::uint8);
+      default: return conversion(x, problem_.arithmetic);
+    }
+  }
 
   const char* x_channel(size_t channel) const {
     return data_.x + static_cast<ptrdiff_t>(group_ * problem_.in_channels + channel) * problem_.x.channel;
@@ -121,12 +137,52 @@ class LayerTile {
   }
 
   void stage(size_t channel, size_t channels) const {
-    const MoveFn copy = plan_.table->copy[index(problem_.x.dtype)][index(problem_.arithmetic)];
     char* dst = source_.data;
     Runs runs(problem_.source, first_, last_);
-    for (Run run; runs.next(run); dst += static_cast<ptrdiff_t>(run.n) * source_.pixel)
-      copy({x_channel(channel) + run.x, run.x_step, problem_.x.channel, dst, source_.pixel, source_.channel, run.n,
-            channels});
+    for (Run run; runs.next(run); dst += static_cast<ptrdiff_t>(run.n) * source_.pixel) {
+      const char* src = x_channel(channel) + run.x;
+      if (depth_ > 1 && !rows_)
+        stage_together(src, run, dst);
+      else
+        transfer(*plan_.table,
+                 {src, run.x_step, problem_.x.channel, dst, source_.pixel, rows_ ? element_size() : source_.channel,
+                  run.n, channels},
+                 elements(problem_.x), {static_cast<size_t>(element_size())}, x_conversion());
+    }
+  }
+
+  // Bytes of one channel in a staged tile.
+  ptrdiff_t element_size() const { return size_ / static_cast<ptrdiff_t>(depth_); }
+
+  // Pixels as lanes, each with the numbers of a pair or quad of channels. Where the last one wants channels that are
+  // not there, any numbers will do: their weights are 0.
+  void stage_together(const char* src, const Run& run, char* dst) const {
+    constexpr size_t chunk = 512;
+    char together[most_rows][chunk * 2];
+    const ConvertFn convert = x_conversion();
+    const size_t size = static_cast<size_t>(element_size());
+    const bool in_place = !convert && run.x_step == element_size();
+    for (size_t first = 0; first < run.n; first += chunk) {
+      const size_t n = std::min(chunk, run.n - first);
+      const char* from = src + static_cast<ptrdiff_t>(first) * run.x_step;
+      char* to = dst + static_cast<ptrdiff_t>(first) * source_.pixel;
+      for (size_t c = 0; c < problem_.in_channels; c += depth_, to += source_.channel) {
+        char* rows[most_rows] = {};
+        for (size_t d = 0; d < depth_; ++d) {
+          const char* channel = from + static_cast<ptrdiff_t>(c + d) * problem_.x.channel;
+          if (c + d >= problem_.in_channels) {
+            rows[d] = rows[0];
+          } else if (in_place) {
+            rows[d] = const_cast<char*>(channel);
+          } else {
+            rows[d] = together[d];
+            transfer(*plan_.table, {channel, 0, run.x_step, rows[d], 0, element_size(), 1, n}, elements(problem_.x),
+                     {size}, convert);
+          }
+        }
+        plan_.table->join[depth_ - 2][size - 1]({to, rows, n});
+      }
+    }
   }
 
   // Calls fn(x, x_pixel, x_channel, y, y_pixel, y_channel, run) for each run of pixels that is even on both sides.
@@ -145,20 +201,28 @@ class LayerTile {
     ptrdiff_t done = 0;
     for (Run run; runs.next(run); done += static_cast<ptrdiff_t>(run.n))
       fn(in_scratch_ ? x + done * source_.pixel : x + run.x, in_scratch_ ? source_.pixel : run.x_step,
-         in_scratch_ ? source_.channel : problem_.x.channel, out_scratch_ ? y + done * target_.pixel : y + run.y,
-         out_scratch_ ? target_.pixel : run.y_step, out_scratch_ ? target_.channel : problem_.y.channel, run);
+         in_scratch_ ? source_.channel : problem_.x.channel * static_cast<ptrdiff_t>(depth_),
+         out_scratch_ ? y + done * target_.pixel : y + run.y, out_scratch_ ? target_.pixel : run.y_step,
+         out_scratch_ ? target_.channel : problem_.y.channel, run);
   }
 
   void multiply(size_t channel, size_t channels) const {
     const bool ends = channel + channels == problem_.in_channels;
     Multiply m{};
-    m.channels = channels;
+    m.channels = (channels + depth_ - 1) / depth_;
     m.resume = channel > 0;
     m.bias_per_row = !rows_;
     m.clamp = ends && fuse_clamp();
     m.lo = epilogue_.a;
     m.hi = epilogue_.b;
-    const char* bias = ends ? weights_.bias_at(group_, filter_) : nullptr;
+    m.zero_point = epilogue_.zero_point;
+    if (problem_.arithmetic == DType::int32 && m.clamp) {
+      m.lo = std::clamp(m.lo, -2147483648.0, 2147483647.0);
+      m.hi = std::clamp(m.hi, -2147483648.0, 2147483647.0);
+    }
+    const bool raised = plan_.family->operand == Operand::int8_quads && problem_.x.dtype == DType::int8;
+    const char* bias = ends ? weights_.bias_at(group_, filter_, raised) : nullptr;
+    const char* scale = problem_.quantized ? weights_.scale_at(group_, filter_) : nullptr;
     const char* residual = ends && plan_.fuse_residual ? data_.residual + y_filter(problem_.residual) : nullptr;
     const size_t width = plan_.family->width;
     const ptrdiff_t vector_bytes = static_cast<ptrdiff_t>(width) * size_;
@@ -170,16 +234,18 @@ class LayerTile {
       for_each_column(filters_, plan_.near_vectors,
                       [&](size_t lane, size_t columns, size_t vectors, size_t last_lanes) {
                         const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(lane) * size_;
+                        const ptrdiff_t out_bytes = static_cast<ptrdiff_t>(lane) * out_size_;
                         m.lanes = weights_.panel(group_, filter_ + lane) + skipped;
                         m.columns = columns;
                         m.last_lanes = last_lanes;
                         m.bias = bias ? bias + lane_bytes : nullptr;
+                        m.scale = scale ? scale + lane_bytes : nullptr;
                         for_each_run(channel, [&](const char* x, ptrdiff_t x_pixel, ptrdiff_t x_channel, char* y,
                                                   ptrdiff_t y_pixel, ptrdiff_t, const Run& run) {
                           m.rows = x;
                           m.row_stride = x_pixel;
                           m.row_channel = x_channel;
-                          m.out = y + lane_bytes;
+                          m.out = y + out_bytes;
                           m.out_row = y_pixel;
                           m.residual = residual ? residual + run.residual + lane_bytes : nullptr;
                           m.residual_row = run.residual_step;
@@ -197,6 +263,7 @@ class LayerTile {
         m.out_row = y_channel;
         for_each_column(run.n, plan_.near_vectors, [&](size_t lane, size_t columns, size_t vectors, size_t last_lanes) {
           const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(lane) * size_;
+          const ptrdiff_t out_bytes = static_cast<ptrdiff_t>(lane) * out_size_;
           m.lanes = x + lane_bytes;
           m.columns = columns;
           m.last_lanes = last_lanes;
@@ -204,10 +271,11 @@ class LayerTile {
             const ptrdiff_t row = static_cast<ptrdiff_t>(k);
             m.rows = weights_.panel(group_, filter_ + k) + skipped;
             m.lanes_ahead = k == 0 && !in_scratch_;
-            m.out = y + lane_bytes + row * y_channel;
+            m.out = y + out_bytes + row * y_channel;
             m.bias = bias ? bias + row * size_ : nullptr;
+            m.scale = scale ? scale + row * size_ : nullptr;
             m.residual = residual ? residual + run.residual + lane_bytes + row * m.residual_row : nullptr;
-            multiply_rows(m, vectors, std::min(width, filters_ - k), m.bias ? size_ : 0);
+            multiply_rows(m, vectors, std::min(width, filters_ - k), size_);
           }
         });
       });
@@ -227,7 +295,7 @@ class LayerTile {
     });
   }
 
-  // `m` as it stands for the first of `rows` rows; every row moves the bias on by `bias_row` bytes.
+  // `m` as it stands for the first of `rows` rows; every row moves bias and scale on by `bias_row` bytes.
   void multiply_rows(Multiply& m, size_t vectors, size_t rows, ptrdiff_t bias_row) const {
     const MultiplyFamily& family = *plan_.family;
     split(rows, family.max_rows[vectors - 1], [&](size_t first, size_t count, size_t height) {
@@ -236,6 +304,7 @@ class LayerTile {
       block.rows += row * m.row_stride;
       block.out += row * m.out_row;
       if (block.bias) block.bias += row * bias_row;
+      if (block.scale) block.scale += row * bias_row;
       if (block.residual) block.residual += row * m.residual_row;
       block.blocks = count;
       family.fn[vectors - 1][height - 1](block);
@@ -255,8 +324,6 @@ class LayerTile {
   }
 
   void filter_rows() const {
-    const auto& kernels = plan_.method == Method::few_filters ? plan_.table->few_filters : plan_.table->few_channels;
-    const FilterRowsFn kernel = kernels[index(problem_.arithmetic)];
     FilterRows f = plain_filters<FilterRows>();
     for_each_run(
         0, [&](const char* x, ptrdiff_t x_pixel, ptrdiff_t, char* y, ptrdiff_t y_pixel, ptrdiff_t, const Run& run) {
@@ -265,8 +332,57 @@ class LayerTile {
           f.pixels = run.n;
           f.out = y;
           f.out_pixel = y_pixel;
-          kernel(f);
+          plan_.table->few_filters[index(problem_.arithmetic)](f);
         });
+  }
+
+  // Colour pixels: a block of them at a time is taken apart into channels, converted, multiplied, converted, and put
+  // together again.
+  void few_channels() const {
+    constexpr size_t block = 512;
+    alignas(64) char x_rows[most_rows * block * 8], x_raw[most_rows * block * 8];
+    alignas(64) char y_rows[most_rows * block * 8], y_raw[most_rows * block * 8];
+    const KernelTable& table = *plan_.table;
+    const size_t channels = problem_.in_channels, filters = problem_.out_channels;
+    const size_t size = static_cast<size_t>(size_), x_size = size_of(problem_.x.dtype),
+                 y_size = size_of(problem_.y.dtype);
+    const ConvertFn from_x = conversion(problem_.x.dtype, problem_.arithmetic);
+    const ConvertFn to_y = conversion(problem_.arithmetic, problem_.y.dtype);
+    const bool activates = epilogue_.activation != Activation::none && !problem_.adds_residual;
+    FewChannels f = plain_filters<FewChannels>();
+    Runs runs(problem_.all, first_, last_);
+    for (Run run; runs.next(run);) {
+      for (size_t first = 0; first < run.n; first += block) {
+        const size_t n = std::min(block, run.n - first);
+        const auto rows_at = [n](char* rows, size_t element, char*(&row)[most_rows]) {
+          for (size_t r = 0; r < most_rows; ++r) row[r] = rows + r * n * element;
+        };
+        char* row[most_rows];
+        char* x = const_cast<char*>(data_.x) + run.x + static_cast<ptrdiff_t>(first) * run.x_step;
+        if (channels > 1) {
+          char* apart = from_x ? x_raw : x_rows;
+          rows_at(apart, x_size, row);
+          table.split[channels - 2][log2_of(x_size)]({x, row, n});
+          x = apart;
+        }
+        if (from_x) from_x(x, x_rows, channels * n);
+        f.x = from_x ? x_rows : x;
+        f.x_row = f.out_row = static_cast<ptrdiff_t>(n * size);
+        f.pixels = n;
+        char* y = data_.y + run.y + static_cast<ptrdiff_t>(first) * run.y_step;
+        char* sums = filters == 1 && !to_y ? y : y_rows;
+        f.out = sums;
+        table.few_channels[index(problem_.arithmetic)](f);
+        if (activates)
+          table.activate[index(problem_.arithmetic)](sums, filters * n, epilogue_.activation, epilogue_.a, epilogue_.b);
+        char* apart = sums;
+        if (to_y) to_y(sums, apart = filters == 1 ? y : y_raw, filters * n);
+        if (filters == 1) continue;
+        rows_at(apart, y_size, row);
+        table.join[filters - 2][log2_of(y_size)]({y, row, n});
+      }
+    }
+    if (problem_.adds_residual) finish(true);
   }
 
   void filter_lanes() const {
@@ -283,18 +399,17 @@ class LayerTile {
   }
 
   bool fuse_clamp() const {
-    return plan_.method == Method::multiply && epilogue_.activation == Activation::clamp &&
+    return plan_.method == Method::multiply && epilogue_.activation == Activation::clamp && !problem_.quantized &&
            (!problem_.adds_residual || plan_.fuse_residual);
   }
 
   // What the kernel has not done yet: residual, activation, and the way from scratch to the array.
   void finish(bool to_array) const {
     const bool add_residual = problem_.adds_residual && !plan_.fuse_residual;
-    const bool activates = epilogue_.activation != Activation::none && !fuse_clamp();
+    const bool activates = epilogue_.activation != Activation::none && !fuse_clamp() && !problem_.quantized;
     const bool moves = to_array && out_scratch_;
     if (!add_residual && !activates && !moves) return;
-    const MoveFn add = plan_.table->add[index(problem_.residual.dtype)][index(problem_.arithmetic)];
-    const MoveFn copy = plan_.table->copy[index(problem_.arithmetic)][index(problem_.y.dtype)];
+    const ConvertFn to_y = problem_.quantized ? nullptr : conversion(problem_.arithmetic, problem_.y.dtype);
     char* y = data_.y + y_filter(problem_.y);
     ptrdiff_t done = 0;
     Runs runs(problem_.target, first_, last_);
@@ -302,10 +417,17 @@ class LayerTile {
       const Tile at = out_scratch_ ? Tile{target_.data + done * target_.pixel, target_.pixel, target_.channel}
                                    : Tile{y + run.y, run.y_step, problem_.y.channel};
       if (add_residual)
-        add({data_.residual + run.residual + y_filter(problem_.residual), run.residual_step, problem_.residual.channel,
-             at.data, at.pixel, at.channel, run.n, filters_});
+        accumulate(*plan_.table,
+                   {data_.residual + run.residual + y_filter(problem_.residual), run.residual_step,
+                    problem_.residual.channel, at.data, at.pixel, at.channel, run.n, filters_},
+                   elements(problem_.residual), static_cast<size_t>(size_),
+                   conversion(problem_.residual.dtype, problem_.arithmetic),
+                   plan_.table->add[index(problem_.arithmetic)]);
       if (activates) activate(at, run.n);
-      if (moves) copy({at.data, at.pixel, at.channel, y + run.y, run.y_step, problem_.y.channel, run.n, filters_});
+      if (moves)
+        transfer(*plan_.table,
+                 {at.data, at.pixel, at.channel, y + run.y, run.y_step, problem_.y.channel, run.n, filters_},
+                 {static_cast<size_t>(out_size_)}, elements(problem_.y), to_y);
     }
   }
 
@@ -326,7 +448,9 @@ class LayerTile {
   const Plan& plan_;
   const PackedWeights& weights_;
   const Epilogue& epilogue_;
-  const ptrdiff_t size_;
+  const ptrdiff_t size_;      // of a sum
+  const ptrdiff_t out_size_;  // of what the kernel writes
+  const size_t depth_;        // channels that are multiplied together
   const bool rows_;
   const size_t first_, last_;
   char* const scratch_;

@@ -13,7 +13,8 @@ namespace conv1x1 {
 // What happens to a sum after the bias: + residual (where the problem has one), then the activation.
 struct Epilogue {
   Activation activation = Activation::none;
-  double a = 0, b = 0;  // clamp: lo, hi; leaky_relu: the slope
+  double a = 0, b = 0;  // clamp, and quantized sums: lo, hi; leaky_relu: the slope
+  int zero_point = 0;   // of quantized sums
 };
 
 // One layer of a list. The first layer's x and the last one's y are the call's arrays; what lies between is handed

@@ -16,6 +16,32 @@ extern const KernelTable conv1x1_avx2;
 #ifdef CONV1X1_HAS_AVX512
 extern const KernelTable conv1x1_avx512;
 #endif
+#ifdef CONV1X1_HAS_AVX512VNNI
+extern const QuadKernels conv1x1_avx512vnni;
+
+namespace {
+
+// The kernels of AVX-512, and those of quads.
+const KernelTable& with_quads() {
+  static const struct Extended {
+    std::vector<MultiplyFamily> families{conv1x1_avx512.families,
+                                         conv1x1_avx512.families + conv1x1_avx512.family_count};
+    KernelTable table = conv1x1_avx512;
+    Extended() {
+      for (const MultiplyFamily& family : conv1x1_avx512vnni.families) families.push_back(family);
+      table.isa = Isa::avx512vnni;
+      table.families = families.data();
+      table.family_count = families.size();
+      const size_t quads = static_cast<size_t>(Operand::int8_quads);
+      table.multiply_adds[quads] = conv1x1_avx512vnni.multiply_adds;
+      table.multiply_adds_flop[quads] = conv1x1_avx512vnni.multiply_adds_flop;
+    }
+  } extended;
+  return extended.table;
+}
+
+}  // namespace
+#endif
 
 const KernelTable* kernels(Isa isa, const Cpu& cpu) {
   switch (isa) {
@@ -25,6 +51,9 @@ const KernelTable* kernels(Isa isa, const Cpu& cpu) {
 #endif
 #ifdef CONV1X1_HAS_AVX512
     case Isa::avx512: return &conv1x1_avx512;
+#endif
+#ifdef CONV1X1_HAS_AVX512VNNI
+    case Isa::avx512vnni: return &with_quads();
 #endif
     default: return nullptr;
   }
@@ -60,11 +89,12 @@ Cpu detect() {
   const unsigned long long saved = os_saves ? xgetbv() : 0;
   const bool ymm = (saved & 0x06) == 0x06, zmm = (saved & 0xe6) == 0xe6;
   found.fma = ymm && bit(one.c, 12) && bit(one.c, 28);
-  const bool avx2 = found.fma && bit(seven.b, 5);
+  const bool avx2 = found.fma && bit(one.c, 29) && bit(seven.b, 5);
   const bool avx512 = avx2 && zmm && bit(seven.b, 16) && bit(seven.b, 17) && bit(seven.b, 30) && bit(seven.b, 31);
   found.supports[static_cast<size_t>(Isa::portable)] = true;
   found.supports[static_cast<size_t>(Isa::avx2)] = avx2 && kernels(Isa::avx2, found);
   found.supports[static_cast<size_t>(Isa::avx512)] = avx512 && kernels(Isa::avx512, found);
+  found.supports[static_cast<size_t>(Isa::avx512vnni)] = avx512 && bit(seven.c, 11) && kernels(Isa::avx512vnni, found);
 
   const bool amd = vendor.b == 0x68747541u;  // "Auth"
   const unsigned family = ((one.a >> 8) & 0xf) + ((one.a >> 20) & 0xff);
@@ -110,7 +140,7 @@ const Cpu& cpu() {
 }
 
 const char* isa_name(Isa isa) {
-  static constexpr const char* names[isa_count] = {"portable", "avx2", "avx512"};
+  static constexpr const char* names[isa_count] = {"portable", "avx2", "avx512", "avx512vnni"};
   return names[static_cast<size_t>(isa)];
 }
 

@@ -10,11 +10,29 @@
 
 namespace conv1x1 {
 
-enum class DType : unsigned char { float32, float64 };
-constexpr size_t dtype_count = 2;
+// Types of an array's elements. The first `arithmetic_count` are those that sums are computed in.
+enum class DType : unsigned char {
+  float32,
+  float64,
+  int32,
+  float16,
+  bfloat16,
+  uint8,
+  int8,
+  uint16,
+  int16,
+  boolean,
+  int64
+};
+constexpr size_t dtype_count = 11, arithmetic_count = 3, float_count = 2;
 
-enum class Isa : unsigned char { portable, avx2, avx512 };
-constexpr size_t isa_count = 3;
+// What the rows and lanes of a multiply kernel hold: one channel in an element of the sums' type, or several in 32 bits
+// that are multiplied and added to one sum at once. Of quads, the pixels are uint8 and the weights int8.
+enum class Operand : unsigned char { float32, float64, int16_pairs, int8_quads };
+constexpr size_t operand_count = 4;
+
+enum class Isa : unsigned char { portable, avx2, avx512, avx512vnni };
+constexpr size_t isa_count = 4;
 
 // The order in which the channels of one output are summed; see plan.h.
 enum class Order : unsigned char { chain, lanes };
@@ -35,8 +53,8 @@ struct Multiply {
   const char* lanes;  // lanes(c, vector v) = lanes + v * lane_vector + c * lane_channel, contiguous within
   ptrdiff_t lane_vector;
   ptrdiff_t lane_channel;
-  size_t channels;
-  char* out;  // out(i, j) = out + i * out_row + j * sizeof(T)
+  size_t channels;  // or pairs or quads of them
+  char* out;        // out(i, j) = out + i * out_row + j * sizeof(T)
   ptrdiff_t out_row;
   const char* bias;  // null for none; one number a row, or one a lane (readable to whole vectors)
   bool bias_per_row;
@@ -45,6 +63,10 @@ struct Multiply {
   bool resume;  // start from what `out` holds instead of from zero
   bool clamp;
   double lo, hi;
+  // Integer sums only; null for none. Then out(i, j), one byte each, is the sum as a float, times scale, clamped to
+  // [lo, hi], rounded half to even, plus the zero point. One number a row or a lane, as the bias is.
+  const char* scale;
+  int zero_point;
   bool lanes_ahead;   // the lanes are met for the first time here, and the next column lies beside this one
   size_t last_lanes;  // lanes in use in the last vector of the last column, 1 … width
   size_t columns;     // repeat for this many columns of lanes, each where the one before ends …
@@ -55,17 +77,16 @@ using MultiplyFn = void (*)(const Multiply&) noexcept;
 
 // The family of multiply kernels with one vector type: fn(vectors, rows) for each height that fits the registers.
 struct MultiplyFamily {
-  const char* name;  // "avx512_f32x16"
-  DType dtype;
-  size_t width;  // elements in a vector
+  Operand operand;
+  bool turned;   // quads as lanes are pixels, not filters: the kernels differ
+  size_t width;  // sums in a vector
   size_t max_vectors;
   const unsigned char* max_rows;  // [vectors - 1]
   const MultiplyFn* const* fn;    // [vectors - 1][rows - 1]
 };
 
-// Filters as plain rows over contiguous channels: out[p, k] = the sum over the channels + bias[k], in lane order by the
-// few_filters kernels (1 … 4 filters), in chain order by the few_channels ones (1 … 4 channels and 1 … 4 filters;
-// there x's and out's pixels follow one another without a gap).
+// One to four filters as plain rows over contiguous channels, in lane order: out[p, k] = the sum over the channels +
+// bias[k].
 struct FilterRows {
   const char* x;  // pixel p at x + p * pixel_stride, channels contiguous
   ptrdiff_t pixel_stride;
@@ -97,7 +118,33 @@ struct FilterLanes {
 
 using FilterLanesFn = void (*)(const FilterLanes&) noexcept;
 
-// A strided 2-D move with conversion: dst(i, j) = src(i, j), or dst(i, j) += src(i, j).
+// One to four filters over one to four channels, in chain order; pixels as rows on both sides.
+struct FewChannels {
+  const char* x;  // channel c of pixel p at x + c * x_row + p * sizeof(T)
+  ptrdiff_t x_row;
+  size_t pixels;
+  const char* weights;  // as in FilterRows
+  ptrdiff_t filter_stride;
+  size_t channels;
+  size_t filters;
+  const char* bias;  // null for none
+  char* out;         // out + k * out_row + p * sizeof(T)
+  ptrdiff_t out_row;
+};
+
+using FewChannelsFn = void (*)(const FewChannels&) noexcept;
+
+// Rows of elements of 1, 2, 4 or 8 bytes put together in turn, or taken apart: one[i * count + r] is many[r][i].
+struct Rows {
+  char* one;
+  char* const* many;
+  size_t n;
+};
+
+using RowsFn = void (*)(const Rows&) noexcept;
+constexpr size_t most_rows = 4;
+
+// A strided 2-D move of elements of 1, 2, 4 or 8 bytes: dst(i, j) = src(i, j).
 struct Move {
   const char* src;
   ptrdiff_t src_i, src_j;
@@ -107,6 +154,11 @@ struct Move {
 };
 
 using MoveFn = void (*)(const Move&) noexcept;
+constexpr size_t size_count = 4;  // tables by size are indexed by its logarithm
+
+// dst[i] = src[i] in another type, and dst[i] += src[i]. To integers values are rounded half to even and saturated, NaN
+// becomes 0; to smaller floats they are rounded half to even.
+using ConvertFn = void (*)(const char* src, char* dst, size_t n) noexcept;
 using ActivateFn = void (*)(char* y, size_t n, Activation, double a, double b) noexcept;  // in place, contiguous
 
 // For the measured roofline: floating-point operations as fast as they go, and reading as fast as it goes. What they
@@ -119,18 +171,26 @@ struct KernelTable {
   bool fused;  // multiplies and adds with one rounding
   const MultiplyFamily* families;
   size_t family_count;
-  FilterRowsFn few_filters[dtype_count];
-  const char* few_filters_name[dtype_count];
-  FilterRowsFn few_channels[dtype_count];
-  const char* few_channels_name[dtype_count];
-  FilterLanesFn few_filters_lanes[dtype_count];
-  const char* few_filters_lanes_name[dtype_count];
-  MoveFn copy[dtype_count][dtype_count];  // [source][destination]
-  MoveFn add[dtype_count][dtype_count];
-  ActivateFn activate[dtype_count];
-  MultiplyAddsFn multiply_adds[dtype_count];
-  size_t multiply_adds_flop[dtype_count];  // in a round
-  ReadThroughFn read_through;              // bytes: a multiple of 1024
+  FilterRowsFn few_filters[float_count];
+  FilterLanesFn few_filters_lanes[float_count];
+  FewChannelsFn few_channels[float_count];
+  ActivateFn activate[float_count];
+  MoveFn move[size_count];
+  RowsFn split[most_rows - 1][size_count];  // [rows - 2]
+  RowsFn join[most_rows - 1][size_count];
+  ConvertFn convert[dtype_count][dtype_count];  // [from][to]; null where neither is a type of sums or of operands
+  ConvertFn raise_int8;                         // int8 + 128 as uint8
+  ConvertFn add[float_count];
+  MultiplyAddsFn multiply_adds[operand_count];  // null where there is no such kernel
+  size_t multiply_adds_flop[operand_count];     // in a round
+  ReadThroughFn read_through;                   // bytes: a multiple of 1024
+};
+
+// What an instruction set with a dot product of quads has beyond the one it builds on.
+struct QuadKernels {
+  MultiplyFamily families[2];
+  MultiplyAddsFn multiply_adds;
+  size_t multiply_adds_flop;
 };
 
 }  // namespace conv1x1

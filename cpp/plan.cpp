@@ -48,11 +48,12 @@ class CostModel {
  public:
   CostModel(const Machine& machine, const MultiplyFamily& family)
       : family_(family),
-        vector_bytes_(static_cast<double>(family.width * size_of(family.dtype))),
-        fma_(vector_bytes_ > 32 && machine.halves_pair_up ? 1.0 : 0.5) {}
+        vector_bytes_(static_cast<double>(family.width * size_of(sums_of(family.operand)))),
+        fma_((vector_bytes_ > 32 && machine.halves_pair_up ? 1.0 : 0.5) *
+             (family.operand == Operand::int16_pairs ? 2 : 1)) {}
 
-  // `lanes` outputs wide, `rows` high, in columns of at most `vectors` vectors; `split_loads` when the lanes are
-  // read where they lie, so that vectors of them straddle cache lines.
+  // `channels` steps, `lanes` outputs wide, `rows` high, in columns of at most `vectors` vectors; `split_loads` when
+  // the lanes are read where they lie, so that vectors of them straddle cache lines.
   double multiply(size_t rows, size_t lanes, size_t channels, size_t vectors, bool split_loads) const {
     if (rows == 0 || lanes == 0) return 0;
     const size_t needed = ceil_div(lanes, family_.width), columns = ceil_div(needed, vectors);
@@ -98,14 +99,23 @@ struct Layout {
   size_t runs, length;  // of pixels, as the kernel meets them
 };
 
-Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* family) {
+// Whether x holds what a kernel takes, so that it can be read where it lies; its strides are another matter.
+bool x_fits(const Problem& p, Operand operand) {
+  if (operand == Operand::int8_quads) return p.x.dtype == DType::uint8;
+  return operand != Operand::int16_pairs && p.x.dtype == p.arithmetic && !p.x.swapped;
+}
+
+Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* family, Operand operand) {
   const ptrdiff_t x_size = static_cast<ptrdiff_t>(size_of(p.x.dtype)),
                   y_size = static_cast<ptrdiff_t>(size_of(p.y.dtype));
   const bool rows = orientation == Orientation::pixels_as_rows;
-  Layout layout{orientation, p.x.dtype != p.arithmetic, p.y.dtype != p.arithmetic, 0, 1, p.pixels};
+  const bool y_fits = p.quantized || (p.y.dtype == p.arithmetic && !p.y.swapped);
+  Layout layout{orientation, !x_fits(p, operand), !y_fits, 0, 1, p.pixels};
   const bool x_contiguous = rows ? p.x.channel == x_size : inner_x(p.source) == x_size || p.pixels == 1;
   const bool y_contiguous =
       rows ? p.y.channel == y_size || p.out_channels == 1 : inner_y(p.target) == y_size || p.pixels == 1;
+  if (channels_together(operand) > 1 && (!rows || !x_contiguous || p.in_channels % channels_together(operand) != 0))
+    layout.stage_x = true;
   if (!y_contiguous) layout.scratch_y = true;
   if (rows && family) {
     // Pixels may be broadcast from anywhere, but channels a page apart fight for the same cache sets.
@@ -146,28 +156,36 @@ void adopt(Plan& plan, const Layout& layout) {
   plan.scratch_y = layout.scratch_y;
 }
 
+// Whether a restriction's family can compute the problem.
+bool fits(const MultiplyFamily* family, const Problem& p) {
+  return family && sums_of(family->operand) == p.arithmetic &&
+         (family->operand != Operand::int8_quads || p.narrow_weights);
+}
+
 void choose_chain(Plan& plan, const Problem& p, const Machine& machine) {
   double best = std::numeric_limits<double>::infinity();
   for (size_t f = 0; f < machine.table->family_count; ++f) {
     const MultiplyFamily& family = machine.table->families[f];
-    if (family.dtype != p.arithmetic) continue;
-    const bool forced = machine.only.family && machine.only.family->dtype == p.arithmetic;
+    if (sums_of(family.operand) != p.arithmetic) continue;
+    const bool forced = fits(machine.only.family, p);
     if (forced && machine.only.family != &family) continue;
     const CostModel cost(machine, family);
+    const size_t steps = ceil_div(p.in_channels, channels_together(family.operand));
     for (Orientation orientation : {Orientation::pixels_as_rows, Orientation::pixels_as_lanes}) {
       if (machine.only.orientation.value_or(orientation) != orientation) continue;
-      const Layout layout = lay_out(p, orientation, &family);
       const bool rows = orientation == Orientation::pixels_as_rows;
+      if (family.operand == Operand::int8_quads && (!p.narrow_weights || family.turned == rows)) continue;
+      const Layout layout = lay_out(p, orientation, &family, family.operand);
       for (size_t vectors = 1; vectors <= family.max_vectors; ++vectors) {
         if (forced && machine.only.vectors != vectors) continue;
         double cycles;
         if (rows) {
-          cycles = cost.multiply(layout.length, p.out_channels, p.in_channels, vectors, false);
+          cycles = cost.multiply(layout.length, p.out_channels, steps, vectors, false);
         } else {
           const size_t panels = p.out_channels / family.width, rest = p.out_channels % family.width;
           cycles = static_cast<double>(panels) *
-                       cost.multiply(family.width, layout.length, p.in_channels, vectors, !layout.stage_x) +
-                   (rest ? cost.multiply(rest, layout.length, p.in_channels, vectors, !layout.stage_x) : 0);
+                       cost.multiply(family.width, layout.length, steps, vectors, !layout.stage_x) +
+                   (rest ? cost.multiply(rest, layout.length, steps, vectors, !layout.stage_x) : 0);
         }
         cycles = cycles * static_cast<double>(layout.runs) + layout.move_cycles * static_cast<double>(p.pixels);
         if (cycles < best) {
@@ -184,28 +202,29 @@ void choose_chain(Plan& plan, const Problem& p, const Machine& machine) {
 // The family whose vectors tiles are measured in, where its kernels are not what multiplies.
 const MultiplyFamily* any_family(const Problem& p, const Machine& machine) {
   const MultiplyFamily* family = machine.table->families;
-  while (family->dtype != p.arithmetic) ++family;
-  return machine.only.family && machine.only.family->dtype == p.arithmetic ? machine.only.family : family;
+  while (sums_of(family->operand) != p.arithmetic) ++family;
+  return fits(machine.only.family, p) ? machine.only.family : family;
 }
 
 bool few_channels_fit(const Problem& p, const Machine& machine) {
-  const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.arithmetic));
-  const auto packed = [&](size_t channels, ptrdiff_t channel, ptrdiff_t pixel) {
-    return (channels == 1 || channel == size) && pixel == static_cast<ptrdiff_t>(channels) * size;
+  const auto packed = [](const Side& side, size_t channels, ptrdiff_t pixel) {
+    const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(side.dtype));
+    return !side.swapped && (channels == 1 || side.channel == size) && pixel == static_cast<ptrdiff_t>(channels) * size;
   };
-  return !machine.only.family && !machine.only.orientation && plain_rows(p.in_channels, p.out_channels) &&
-         summation_order(p.in_channels, p.out_channels) == Order::chain && p.groups == 1 && !p.all.empty() &&
-         p.x.dtype == p.arithmetic && p.y.dtype == p.arithmetic && packed(p.in_channels, p.x.channel, p.all.back().x) &&
-         packed(p.out_channels, p.y.channel, p.all.back().y);
+  return !machine.only.family && !machine.only.orientation && p.arithmetic != DType::int32 &&
+         plain_rows(p.in_channels, p.out_channels) && summation_order(p.in_channels, p.out_channels) == Order::chain &&
+         p.groups == 1 && !p.all.empty() && (!p.adds_residual || p.y.dtype == p.arithmetic) &&
+         packed(p.x, p.in_channels, p.all.back().x) && packed(p.y, p.out_channels, p.all.back().y);
 }
 
 void choose_lanes(Plan& plan, const Problem& p, const Machine& machine) {
   plan.family = any_family(p, machine);
-  const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.arithmetic));
-  const Layout lanes = lay_out(p, Orientation::pixels_as_lanes, plan.family);
-  if (p.x.channel == size || lanes.stage_x) {
+  const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.x.dtype));
+  const Operand operand = plan.family->operand;
+  const Layout lanes = lay_out(p, Orientation::pixels_as_lanes, plan.family, operand);
+  if (p.x.channel == size || (lanes.stage_x && inner_x(p.source) != size)) {
     plan.method = Method::few_filters;
-    adopt(plan, lay_out(p, Orientation::pixels_as_rows, nullptr));
+    adopt(plan, lay_out(p, Orientation::pixels_as_rows, nullptr, operand));
   } else {
     plan.method = Method::few_filters_lanes;
     adopt(plan, lanes);
@@ -221,23 +240,26 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
                                                             : column;
 
   plan.channel_block = p.in_channels;
+  const size_t depth = channels_together(plan.family->operand);
   const size_t tallest = budget / (granule * size);
-  if (plan.order == Order::chain && p.in_channels > 2 * tallest) {
+  if (plan.order == Order::chain && depth == 1 && p.in_channels > 2 * tallest) {
     const size_t blocks = ceil_div(p.in_channels, tallest);
     plan.channel_block = ceil_div(p.in_channels, blocks);
   }
+  const size_t steps = std::max<size_t>(ceil_div(plan.channel_block, depth), 1);
   // As lanes, as many pixels are passed over together as stay in the first-level cache meanwhile.
   // Filters are not, unless one block of rows is all there is: their panel stays near while the pixels pass over it.
-  const size_t columns = first_level_bytes / (std::max<size_t>(plan.channel_block, 1) * column * size);
+  const size_t columns = first_level_bytes / (steps * column * size);
   plan.near_vectors = rows && p.pixels > granule ? plan.vectors : plan.vectors * std::max<size_t>(columns, 1);
-  size_t tile = std::max(budget / (std::max<size_t>(plan.channel_block, 1) * size) / granule, size_t{1}) * granule;
+  size_t tile = std::max(budget / (steps * size) / granule, size_t{1}) * granule;
   if (plan.scratch_y) tile = std::min(tile, std::max(round_up(1024, granule), granule));
   plan.chunk_filters = std::max<size_t>(p.out_channels, 1);
   if (plan.scratch_y && plan.order == Order::chain)
     plan.chunk_filters = std::max(budget / (std::clamp(p.pixels, size_t{1}, tile) * size) / column, size_t{1}) * column;
 
-  const double flop = 2.0 * static_cast<double>(p.pixels) * static_cast<double>(p.in_channels) *
-                      static_cast<double>(p.out_channels) * static_cast<double>(p.groups);
+  const double flop = (p.arithmetic == DType::int32 ? 0.5 : 2.0) * static_cast<double>(p.pixels) *
+                      static_cast<double>(p.in_channels) * static_cast<double>(p.out_channels) *
+                      static_cast<double>(p.groups);
   const double bytes =
       static_cast<double>(p.pixels * p.groups) *
           static_cast<double>(p.in_channels * size_of(p.x.dtype) + p.out_channels * size_of(p.y.dtype)) +
@@ -275,7 +297,7 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
 Plan make_plan(const Problem& p, const Machine& machine, int max_threads) {
   Plan plan;
   plan.table = machine.table;
-  plan.order = summation_order(p.in_channels, p.out_channels);
+  plan.order = p.arithmetic == DType::int32 ? Order::chain : summation_order(p.in_channels, p.out_channels);
   if (few_channels_fit(p, machine))
     plan.method = Method::few_channels, plan.family = any_family(p, machine);
   else if (plan.order == Order::chain)
@@ -289,16 +311,17 @@ Plan make_plan(const Problem& p, const Machine& machine, int max_threads) {
   const bool residual_contiguous =
       rows ? p.residual.channel == size : !p.target.empty() && p.target.back().residual == size;
   plan.fuse_residual = plan.method == Method::multiply && p.adds_residual && p.residual.dtype == p.arithmetic &&
-                       residual_contiguous && !plan.scratch_y;
+                       !p.residual.swapped && residual_contiguous && !plan.scratch_y;
 
   // Rows of a tile keep clear of each other's cache sets: never a multiple of 4096 bytes apart.
   const size_t line = 64 / static_cast<size_t>(size);
   const auto pitch = [&](size_t n) { return round_up(n, line) + (round_up(n, line) % (32 * line) ? 0 : line); };
-  plan.x_pitch = rows ? pitch(plan.channel_block) : pitch(plan.tile_pixels);
+  const size_t steps = ceil_div(plan.channel_block, channels_together(plan.family->operand));
+  plan.x_pitch = rows ? pitch(steps) : pitch(plan.tile_pixels);
   plan.y_pitch = rows ? (plan.method == Method::few_filters ? p.out_channels : pitch(plan.chunk_filters))
                       : pitch(plan.tile_pixels);
   size_t elements = 0;
-  if (plan.stage_x) elements += plan.x_pitch * (rows ? plan.tile_pixels : plan.channel_block);
+  if (plan.stage_x) elements += plan.x_pitch * (rows ? plan.tile_pixels : steps);
   if (plan.scratch_y) elements += round_up(plan.y_pitch * (rows ? plan.tile_pixels : plan.chunk_filters), line);
   plan.scratch_bytes = elements * static_cast<size_t>(size);
   return plan;

@@ -56,7 +56,7 @@ struct Plan {
   size_t chunks = 1;                // in each group
   size_t near_vectors = 1;          // lanes that one block of rows passes over before the next, in vectors
   size_t channel_block = 1;         // channels multiplied before the sums are left in y or scratch and resumed
-  size_t x_pitch = 0, y_pitch = 0;  // elements between rows of a staged tile and of the scratch
+  size_t x_pitch = 0, y_pitch = 0;  // elements (or pairs, quads) between rows of a staged tile and of the scratch
   size_t scratch_bytes = 0;         // for each thread
   double microseconds = 0;          // a rough forecast for one thread
   int threads = 1;

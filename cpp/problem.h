@@ -15,11 +15,18 @@ namespace conv1x1 {
 constexpr int max_rank = 64;
 
 size_t size_of(DType);
+constexpr size_t log2_of(size_t size) { return size == 1 ? 0 : size == 2 ? 1 : size == 4 ? 2 : 3; }
+bool is_integer(DType);  // booleans included
+
+// Channels that kernels of this kind multiply together, and the type of their sums.
+size_t channels_together(Operand);
+DType sums_of(Operand);
 
 // A caller's array: borrowed, strides in bytes.
 struct Array {
   char* data = nullptr;
   DType dtype = DType::float32;
+  bool swapped = false;  // in the other byte order
   int rank = 0;
   const ptrdiff_t* shape = nullptr;
   const ptrdiff_t* strides = nullptr;
@@ -35,6 +42,7 @@ using PixelAxes = std::vector<PixelAxis>;  // outermost first
 // One array's part in a call.
 struct Side {
   DType dtype = DType::float32;
+  bool swapped = false;
   ptrdiff_t channel = 0;  // bytes from one channel (or filter) to the next
 };
 
@@ -46,7 +54,9 @@ struct Data {
 };
 
 struct Problem {
-  DType arithmetic = DType::float32;
+  DType arithmetic = DType::float32;  // of the sums
+  bool quantized = false;             // int32 sums become numbers of one byte in the kernel
+  bool narrow_weights = false;        // each fits int8
   size_t pixels = 0;
   size_t groups = 1;
   size_t in_channels = 0;   // in each group
@@ -77,10 +87,32 @@ class Runs {
   size_t index_[max_rank];
 };
 
+// What the types of a call depend on, besides those of x and of the result asked for.
+struct Factors {
+  bool integers = false;    // weights, and bias if there is one
+  double type_limit = 0;    // no weight of this type is further from 0
+  double largest = 0;       // weight, in magnitude
+  double largest_bias = 0;  // likewise
+  size_t in_channels = 0;   // in each group
+  bool quantized = false;
+  bool keeps_integers = true;      // the activation: none, or a clamp
+  bool clamps_to_integers = true;  // none, or a clamp between whole numbers
+};
+
+struct Types {
+  DType arithmetic, result;
+};
+
+// The type of the sums and that of the result: the data decide, `asked` (null: nothing was asked for) overrides the
+// result's. Integer pixels, weights, bias and residual give exact integers: int32 where no sum of those types can be
+// beyond it, else int64, except that 8-bit numbers are never widened without being asked to. False where an exact sum
+// cannot be promised, or x has no such types.
+bool choose_types(DType x, const DType* residual, const Factors&, const DType* asked, Types&);
+
 // A call's geometry. `steps` has one entry an axis of x (1 on the channel axis); y and the residual have x's
 // axes, those steps applied, or all but the channel axis (`keep_axis` false).
-Problem make_problem(const Array& x, const Array& y, const Array* residual, int channel_axis, bool keep_axis,
-                     const size_t* steps, size_t groups, size_t out_channels);
+Problem make_problem(DType arithmetic, const Array& x, const Array& y, const Array* residual, int channel_axis,
+                     bool keep_axis, const size_t* steps, size_t groups, size_t out_channels);
 
 // Whether two arrays may share a byte; whether an array may hold two elements at one address.
 bool may_overlap(const Array&, const Array&);

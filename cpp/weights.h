@@ -1,6 +1,6 @@
 // A layer's weights: as given, and packed for the kernels.
 //
-// Packing happens once for each type of arithmetic and vector width that a call asks for, at the first such
+// Packing happens once for each kind of operand and vector width that a call asks for, at the first such
 // call; after that the object only gets read. Threads may share it.
 #pragma once
 
@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "kernel.h"
+#include "problem.h"
 
 namespace conv1x1 {
 
@@ -21,42 +22,59 @@ using Buffer = std::unique_ptr<char[], FreeAligned>;
 Buffer allocate(size_t bytes);
 
 struct PackedWeights {
-  DType dtype;
+  Operand operand;
   size_t width;                              // filters in a panel
   size_t groups, in_channels, out_channels;  // in each group
-  Buffer panels;  // [groups][ceil(out_channels / width)][in_channels][width], zeros past the last filter
-  Buffer rows;    // where plain_rows says so: [groups * out_channels][in_channels, rounded up to whole partials]
+  // [groups][ceil(out_channels / width)][steps][width], where a step is a channel, or a pair or quad of them side by
+  // side; zeros past the last filter and the last channel.
+  Buffer panels;
+  Buffer rows;  // where plain_rows says so: [groups * out_channels][in_channels, rounded up to whole partials]
   ptrdiff_t row_bytes = 0;
-  Buffer bias;  // null for none; [groups][out_channels, rounded up to whole panels]
+  Buffer bias;    // null for none; [groups][out_channels, rounded up to whole panels], in the type of the sums
+  Buffer raised;  // for quads: the same for pixels that were int8 and got 128 added
+  Buffer scale;   // of quantized sums, likewise; null for none
 
   ptrdiff_t panel_bytes() const;
   const char* panel(size_t group, size_t filter) const;  // filter within its group, at its place in its panel
   const char* row(size_t group, size_t filter) const;
-  const char* bias_at(size_t group, size_t filter) const;  // null for none
+  const char* bias_at(size_t group, size_t filter, bool of_raised = false) const;  // null for none
+  const char* scale_at(size_t group, size_t filter) const;                         // null for none
+
+ private:
+  const char* of_filter(const Buffer&, size_t group, size_t filter) const;
+};
+
+// A layer's numbers as given: contiguous and borrowed.
+struct Given {
+  const char* data = nullptr;
+  DType dtype = DType::float32;
 };
 
 class Weights {
  public:
-  // weight: (groups * out_channels, in_channels), bias: (groups * out_channels) or null; both contiguous and
-  // borrowed: they must stay, unchanged, as long as this object.
-  Weights(const char* weight, DType dtype, const char* bias, DType bias_dtype, size_t groups, size_t out_channels,
-          size_t in_channels);
+  // weight: (groups * out_channels, in_channels); bias, scale: (groups * out_channels) or null. They must stay,
+  // unchanged, as long as this object. `scale` (float32) makes a quantized layer.
+  Weights(Given weight, Given bias, Given scale, size_t groups, size_t out_channels, size_t in_channels);
   ~Weights();
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
 
-  const PackedWeights& packed(DType arithmetic, size_t width) const;
+  const PackedWeights& packed(Operand, size_t width) const;
 
   const size_t groups, out_channels, in_channels;  // channels in each group
+  const Factors& factors() const { return factors_; }
+  bool narrow() const { return narrow_; }  // each weight fits int8
 
  private:
-  std::unique_ptr<PackedWeights> pack(DType arithmetic, size_t width) const;
+  std::unique_ptr<PackedWeights> pack(Operand, size_t width) const;
+  void look_at_integers();
 
-  DType dtype_, bias_dtype_;
-  const char *weight_, *bias_;
+  Given weight_, bias_, scale_;
+  Factors factors_;
+  bool narrow_ = false;
   static constexpr size_t widths = 5;  // 1, 2, 4, 8, 16
   mutable std::mutex packing_;
-  mutable std::atomic<const PackedWeights*> packed_[dtype_count][widths] = {};
+  mutable std::atomic<const PackedWeights*> packed_[operand_count][widths] = {};
 };
 
 }  // namespace conv1x1

@@ -10,18 +10,10 @@
 // sigmoid, silu and tanh less than 2.6, gelu less than 4.5, for float and double, down to the far tails.
 #pragma once
 
-#include "../kernel.h"
+#include "anywhere.inl"
 
 namespace conv1x1 {
 namespace {
-
-template <class To, class From>
-inline To bit_cast(From from) {
-  static_assert(sizeof(To) == sizeof(From));
-  To to;
-  __builtin_memcpy(&to, &from, sizeof(To));
-  return to;
-}
 
 template <class T>
 struct Real;
@@ -173,15 +165,9 @@ inline T gelu(T y) {
   return y * (y < 0 ? T(0) : T(1)) - tail;
 }
 
-// A number at any address. With memcpy instead, gcc 12 sees integers and leaves some loops scalar.
-template <class T>
-struct __attribute__((packed, may_alias)) Anywhere {
-  T value;
-};
-
 template <class T, class F>
 inline void for_each(char* y, size_t n, F f) {
-  const auto numbers = reinterpret_cast<Anywhere<T>*>(y);
+  Anywhere<T>* numbers = at<T>(y);
   for (size_t i = 0; i < n; ++i) numbers[i].value = f(numbers[i].value);
 }
 

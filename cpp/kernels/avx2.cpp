@@ -1,13 +1,7 @@
-// AVX2 + FMA kernels. Exports conv1x1_avx2 and nothing else.
+// AVX2 + FMA + F16C kernels. Exports conv1x1_avx2 and nothing else.
 #include <immintrin.h>
 
-#include "activate.inl"
-#include "few_channels.inl"
-#include "few_filters.inl"
-#include "measure.inl"
-#include "move.inl"
-#include "multiply.inl"
-#include "turn_x86.inl"
+#include "tables_x86.inl"
 
 namespace conv1x1 {
 namespace {
@@ -82,34 +76,71 @@ struct F64x4 {
   static void trees(const Reg (&r)[1], double* sums) { *sums = tree(r[0]); }
 };
 
-// Sixteen registers hold rows × vectors accumulators, the vectors and one broadcast; with one row the vectors
-// are read by the fma itself.
-constexpr MultiplyFamily families[] = {
-    family<F32x8, 8, 6, 4, 2, 1, 1, 1, 1>("avx2_f32x8", DType::float32),
-    family<F64x4, 8, 6, 4, 2, 1, 1, 1, 1>("avx2_f64x4", DType::float64),
+// Sums of pairs of int16: products are added in pairs, and those to the sums.
+struct Pairsx8 {
+  using Scalar = int32_t;
+  using Reg = __m256i;
+  using Float = __m256;
+  using Mask = size_t;  // how many lanes are on
+  static constexpr size_t width = 8;
+  static constexpr int registers = 16;
+  static constexpr bool all_lanes = false;
+  static Mask mask(size_t n) { return n; }
+  static __m256i bits(Mask n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static Reg zero() { return _mm256_setzero_si256(); }
+  static Reg broadcast(const char* p) { return _mm256_set1_epi32(at<int32_t>(p)->value); }
+  static Reg load(const char* p) { return _mm256_loadu_si256(reinterpret_cast<const Reg*>(p)); }
+  static Reg load(const char* p, Mask n) { return _mm256_maskload_epi32(reinterpret_cast<const int*>(p), bits(n)); }
+  static void store(char* p, Reg r) { _mm256_storeu_si256(reinterpret_cast<Reg*>(p), r); }
+  static void store(char* p, Reg r, Mask n) { _mm256_maskstore_epi32(reinterpret_cast<int*>(p), bits(n), r); }
+  static Reg fma(Reg a, Reg b, Reg c) { return _mm256_add_epi32(c, _mm256_madd_epi16(a, b)); }
+  static Reg add(Reg a, Reg b) { return _mm256_add_epi32(a, b); }
+  static Reg max(Reg lo, Reg r) { return _mm256_max_epi32(lo, r); }
+  static Reg min(Reg hi, Reg r) { return _mm256_min_epi32(hi, r); }
+  static Float floats(const char* p) { return _mm256_loadu_ps(reinterpret_cast<const float*>(p)); }
+  static Float float_broadcast(const char* p) { return _mm256_set1_ps(at<float>(p)->value); }
+  static Reg quantized(Reg r, Float scale, Float lo, Float hi, Reg zero_point) {
+    const Float scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(r), scale);
+    return _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_min_ps(hi, _mm256_max_ps(lo, scaled))), zero_point);
+  }
+  static __m128i bytes(Reg r) {
+    const __m256i fours = _mm256_shuffle_epi8(
+        r, _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1)));
+    return _mm_unpacklo_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
+  }
+  static void store_bytes(char* p, Reg r) { _mm_storel_epi64(reinterpret_cast<__m128i*>(p), bytes(r)); }
+  static void store_bytes(char* p, Reg r, Mask n) {
+    const __m128i all = bytes(r);
+    __builtin_memcpy(p, &all, n);
+  }
 };
+
+// Sixteen registers hold rows × vectors accumulators, the vectors and one broadcast (and a product before it is added);
+// with one row the vectors are read by the fma itself.
+constexpr MultiplyFamily families[] = {
+    family<F32x8, 8, 6, 4, 2, 1, 1, 1, 1>(Operand::float32),
+    family<F64x4, 8, 6, 4, 2, 1, 1, 1, 1>(Operand::float64),
+    family<Pairsx8, 8, 5, 3, 2>(Operand::int16_pairs),
+};
+
+constexpr KernelTable table() {
+  KernelTable t{};
+  t.isa = Isa::avx2;
+  t.families = families;
+  t.family_count = sizeof(families) / sizeof(families[0]);
+  offer_plain(t);
+  offer_x86(t);
+  offer_vectors<F32x8, F64x4, true>(t);
+  t.multiply_adds[index(Operand::int16_pairs)] = multiply_adds<Pairsx8>;
+  t.multiply_adds_flop[index(Operand::int16_pairs)] = multiply_adds_flop<Pairsx8, 2>;
+  return t;
+}
 
 }  // namespace
 
 extern const KernelTable conv1x1_avx2;
-const KernelTable conv1x1_avx2 = {
-    Isa::avx2,
-    true,
-    families,
-    sizeof(families) / sizeof(families[0]),
-    {few_filters<F32x8>, few_filters<F64x4>},
-    {"avx2_f32_few_filters", "avx2_f64_few_filters"},
-    {few_channels<float, true>, few_channels<double, true>},
-    {"avx2_f32_few_channels", "avx2_f64_few_channels"},
-    {few_filters_lanes<F32x8>, few_filters_lanes<F64x4>},
-    {"avx2_f32_few_filters_lanes", "avx2_f64_few_filters_lanes"},
-    {{copy<float, float, TurnInRegisters<float>>, copy<float, double>},
-     {copy<double, float>, copy<double, double, TurnInRegisters<double>>}},
-    {{add<float, float>, add<float, double>}, {add<double, float>, add<double, double>}},
-    {activate_bytes<float>, activate_bytes<double>},
-    {multiply_adds<F32x8>, multiply_adds<F64x4>},
-    {multiply_adds_flop<F32x8>, multiply_adds_flop<F64x4>},
-    read_through<F32x8>,
-};
+const KernelTable conv1x1_avx2 = table();
 
 }  // namespace conv1x1

@@ -1,13 +1,8 @@
 // AVX-512 (F, BW, DQ, VL) kernels. Exports conv1x1_avx512 and nothing else.
 #include <immintrin.h>
 
-#include "activate.inl"
-#include "few_channels.inl"
-#include "few_filters.inl"
-#include "measure.inl"
-#include "move.inl"
-#include "multiply.inl"
-#include "turn_x86.inl"
+#include "integers_avx512.inl"
+#include "tables_x86.inl"
 
 namespace conv1x1 {
 namespace {
@@ -105,34 +100,36 @@ struct F32x8 {
   static Reg min(Reg hi, Reg r) { return _mm256_min_ps(hi, r); }
 };
 
-// Thirty-two registers hold rows × vectors accumulators, the vectors and one broadcast.
-constexpr MultiplyFamily families[] = {
-    family<F32x16, 16, 14, 9, 6, 5, 4, 3, 2>("avx512_f32x16", DType::float32),
-    family<F32x8, 16, 14, 9, 6>("avx512_f32x8", DType::float32),
-    family<F64x8, 16, 14, 9, 6>("avx512_f64x8", DType::float64),
+// Sums of pairs of int16: products are added in pairs, and those to the sums.
+struct Pairsx16 : S32x16 {
+  static Reg fma(Reg a, Reg b, Reg c) { return _mm512_add_epi32(c, _mm512_madd_epi16(a, b)); }
 };
+
+// Thirty-two registers hold rows × vectors accumulators, the vectors and one broadcast (and a product before it is
+// added).
+constexpr MultiplyFamily families[] = {
+    family<F32x16, 16, 14, 9, 6, 5, 4, 3, 2>(Operand::float32),
+    family<F32x8, 16, 14, 9, 6>(Operand::float32),
+    family<F64x8, 16, 14, 9, 6>(Operand::float64),
+    family<Pairsx16, 14, 12, 8, 6>(Operand::int16_pairs),
+};
+
+constexpr KernelTable table() {
+  KernelTable t{};
+  t.isa = Isa::avx512;
+  t.families = families;
+  t.family_count = sizeof(families) / sizeof(families[0]);
+  offer_plain(t);
+  offer_x86(t);
+  offer_vectors<F32x16, F64x8, true>(t);
+  t.multiply_adds[index(Operand::int16_pairs)] = multiply_adds<Pairsx16>;
+  t.multiply_adds_flop[index(Operand::int16_pairs)] = multiply_adds_flop<Pairsx16, 2>;
+  return t;
+}
 
 }  // namespace
 
 extern const KernelTable conv1x1_avx512;
-const KernelTable conv1x1_avx512 = {
-    Isa::avx512,
-    true,
-    families,
-    sizeof(families) / sizeof(families[0]),
-    {few_filters<F32x16>, few_filters<F64x8>},
-    {"avx512_f32_few_filters", "avx512_f64_few_filters"},
-    {few_channels<float, true>, few_channels<double, true>},
-    {"avx512_f32_few_channels", "avx512_f64_few_channels"},
-    {few_filters_lanes<F32x16>, few_filters_lanes<F64x8>},
-    {"avx512_f32_few_filters_lanes", "avx512_f64_few_filters_lanes"},
-    {{copy<float, float, TurnInRegisters<float>>, copy<float, double>},
-     {copy<double, float>, copy<double, double, TurnInRegisters<double>>}},
-    {{add<float, float>, add<float, double>}, {add<double, float>, add<double, double>}},
-    {activate_bytes<float>, activate_bytes<double>},
-    {multiply_adds<F32x16>, multiply_adds<F64x8>},
-    {multiply_adds_flop<F32x16>, multiply_adds_flop<F64x8>},
-    read_through<F32x16>,
-};
+const KernelTable conv1x1_avx512 = table();
 
 }  // namespace conv1x1

@@ -27,11 +27,13 @@ double multiply_adds(size_t rounds) noexcept {
   }
 #pragma GCC unroll 32
   for (int i = 1; i < independent; ++i) sum[0] = V::add(sum[0], sum[i]);
-  return static_cast<double>(V::tree(sum[0]));
+  typename V::Scalar lanes[V::width];
+  V::store(reinterpret_cast<char*>(lanes), sum[0]);
+  return static_cast<double>(lanes[0]);
 }
 
-template <class V>
-constexpr size_t multiply_adds_flop = 2 * V::width*(V::registers * 3 / 4);  // in a round
+template <class V, size_t Depth = 1>
+constexpr size_t multiply_adds_flop = 2 * Depth* V::width*(V::registers * 3 / 4);  // in a round
 
 // Reads `bytes` (a multiple of 1024) once, from its beginning to its end.
 template <class V>

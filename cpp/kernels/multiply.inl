@@ -2,7 +2,9 @@
 //
 // V offers: Scalar, Reg, Mask, width, all_lanes (bool: a masked load costs what a plain one does), zero(),
 // broadcast(p), load(p), load(p, mask), store(p, r), store(p, r, mask), mask(n), fma(a, b, c), add(a, b),
-// max(lo, r), min(hi, r) where the second argument wins against NaN.
+// max(lo, r), min(hi, r) where the second argument wins against NaN. Where Scalar is int32_t, fma multiplies pairs or
+// quads of smaller numbers and adds them all; Float, floats(p) and float_broadcast(p) load scales, quantized(r, scale,
+// lo, hi, zero) gives the sums as numbers of one byte, and store_bytes(p, r[, mask]) stores those.
 //
 // Every loop over the accumulators is unrolled, set-up and store included: one that is not keeps the
 // whole array in memory.
@@ -12,6 +14,11 @@
 
 namespace conv1x1 {
 namespace {
+
+template <class T>
+constexpr bool is_integer = false;
+template <>
+constexpr bool is_integer<int32_t> = true;
 
 template <class V, int N, bool Masked>
 inline __attribute__((always_inline)) void load_lanes(typename V::Reg (&lane)[N], const char* p, ptrdiff_t vector,
@@ -55,11 +62,38 @@ inline __attribute__((always_inline)) void sum_channels(typename V::Reg (&acc)[R
   }
 }
 
+// The scaled, clamped and rounded sums, as bytes.
+template <class V, int R, int N>
+inline __attribute__((always_inline)) void store_quantized(const typename V::Reg (&acc)[R][N], const Multiply& a,
+                                                           const char* scale, char* out, bool tail,
+                                                           typename V::Mask mask) {
+  const float limits[2] = {static_cast<float>(a.lo), static_cast<float>(a.hi)};
+  const typename V::Float lo = V::float_broadcast(reinterpret_cast<const char*>(limits));
+  const typename V::Float hi = V::float_broadcast(reinterpret_cast<const char*>(limits + 1));
+  const typename V::Reg zero = V::broadcast(reinterpret_cast<const char*>(&a.zero_point));
+#pragma GCC unroll 32
+  for (int j = 0; j < N; ++j) {
+    const typename V::Float of_lanes =
+        V::floats(scale + (a.bias_per_row ? 0 : j * ptrdiff_t(V::width * sizeof(float))));
+#pragma GCC unroll 32
+    for (int i = 0; i < R; ++i) {
+      const typename V::Float by = a.bias_per_row ? V::float_broadcast(scale + i * ptrdiff_t(sizeof(float))) : of_lanes;
+      const typename V::Reg bytes = V::quantized(acc[i][j], by, lo, hi, zero);
+      char* p = out + i * a.out_row + j * ptrdiff_t(V::width);
+      if (tail && j == N - 1)
+        V::store_bytes(p, bytes, mask);
+      else
+        V::store_bytes(p, bytes);
+    }
+  }
+}
+
 // One block of one column: R rows, N vectors of lanes. `mask` holds the lanes of the last vector.
 template <class V, int R, int N>
 inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, const char* rows, const char* lanes,
-                                                         const char* bias, const char* residual, char* out, bool tail,
-                                                         typename V::Mask mask, bool lanes_ahead) {
+                                                         const char* bias, const char* residual, const char* scale,
+                                                         char* out, bool tail, typename V::Mask mask,
+                                                         bool lanes_ahead) {
   using Reg = typename V::Reg;
   using T = typename V::Scalar;
   constexpr ptrdiff_t vector_bytes = V::width * sizeof(T);
@@ -110,6 +144,9 @@ inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, cons
       for (int j = 0; j < N; ++j) acc[i][j] = V::add(acc[i][j], r[j]);
     }
   }
+  if constexpr (is_integer<T>) {
+    if (scale) return store_quantized<V, R, N>(acc, a, scale, out, tail, mask);
+  }
   if (a.clamp) {
     const T limits[2] = {static_cast<T>(a.lo), static_cast<T>(a.hi)};
     const Reg lo = V::broadcast(reinterpret_cast<const char*>(limits));
@@ -138,20 +175,25 @@ void multiply(const Multiply& a) noexcept {
   const typename V::Mask all = V::mask(V::width), last = V::mask(a.last_lanes);
   const ptrdiff_t bias_column = a.bias && !a.bias_per_row ? column_bytes : 0;
   const ptrdiff_t residual_column = a.residual ? column_bytes : 0;
+  const ptrdiff_t scale_column = a.scale && !a.bias_per_row ? column_bytes : 0;
+  const ptrdiff_t out_column = a.scale ? ptrdiff_t(N * V::width) : column_bytes;
   for (size_t block = 0; block < a.blocks; ++block) {
     const ptrdiff_t row = static_cast<ptrdiff_t>(block) * R;
     const char* rows = a.rows + row * a.row_stride;
     const char* lanes = a.lanes;
     const char* bias = a.bias && a.bias_per_row ? a.bias + row * scalar_bytes : a.bias;
     const char* residual = a.residual ? a.residual + row * a.residual_row : nullptr;
+    const char* scale = a.scale && a.bias_per_row ? a.scale + row * ptrdiff_t(sizeof(float)) : a.scale;
     char* out = a.out + row * a.out_row;
     for (size_t left = a.columns; left != 0; --left) {
       const bool tail = left == 1 && a.last_lanes != V::width;
-      multiply_tile<V, R, N>(a, rows, lanes, bias, residual, out, tail, tail ? last : all, a.lanes_ahead && block == 0);
+      multiply_tile<V, R, N>(a, rows, lanes, bias, residual, scale, out, tail, tail ? last : all,
+                             a.lanes_ahead && block == 0);
       lanes += N * a.lane_vector;
-      out += column_bytes;
+      out += out_column;
       bias += bias_column;
       residual += residual_column;
+      scale += scale_column;
     }
   }
 }
@@ -183,9 +225,9 @@ struct FamilyKernels<V, Indices<N...>, MaxRows...> {
 
 // The family of vector type V whose kernels with 1, 2, … vectors have up to MaxRows rows each.
 template <class V, int... MaxRows>
-constexpr MultiplyFamily family(const char* name, DType dtype) {
+constexpr MultiplyFamily family(Operand operand, bool turned = false) {
   using Kernels = FamilyKernels<V, typename MakeIndices<sizeof...(MaxRows)>::type, MaxRows...>;
-  return {name, dtype, V::width, sizeof...(MaxRows), Kernels::max_rows, Kernels::fn};
+  return {operand, turned, V::width, sizeof...(MaxRows), Kernels::max_rows, Kernels::fn};
 }
 
 }  // namespace

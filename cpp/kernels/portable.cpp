@@ -1,12 +1,7 @@
 // Kernels for any machine, on 16-byte vectors of the compiler's own. Exports conv1x1_portable and nothing else:
 // [0] multiplies and adds with two roundings, for processors that have nothing better; [1] with one (a library
 // call a lane where the baseline has no such instruction: slow, and the same bits as every instruction set).
-#include "activate.inl"
-#include "few_channels.inl"
-#include "few_filters.inl"
-#include "measure.inl"
-#include "move.inl"
-#include "multiply.inl"
+#include "tables.inl"
 
 namespace conv1x1 {
 namespace {
@@ -30,7 +25,7 @@ struct Vector {
   static constexpr bool all_lanes = false;
   static Mask mask(size_t n) { return n; }
   static Reg zero() { return Reg{}; }
-  static Reg broadcast(const char* p) { return *reinterpret_cast<const T*>(p) - Reg{}; }  // − 0 keeps −0
+  static Reg broadcast(const char* p) { return at<T>(p)->value - Reg{}; }  // − 0 keeps −0
   static Reg load(const char* p) { return load(p, width); }
   static Reg load(const char* p, Mask m) {
     Reg r{};
@@ -71,35 +66,77 @@ struct Vector {
   static void trees(const Reg (&r)[1], T* sums) { *sums = tree(r[0]); }
 };
 
-template <bool Fused>
-constexpr MultiplyFamily families[] = {
-    family<Vector<float, Fused>, 4, 4>("portable_f32x4", DType::float32),
-    family<Vector<double, Fused>, 4, 4>("portable_f64x2", DType::float64),
+// Pairs of int16, and sums of int32.
+struct Pairsx4 {
+  using Scalar = int32_t;
+  typedef int32_t Reg __attribute__((vector_size(16)));
+  typedef int16_t Pairs __attribute__((vector_size(16)));
+  typedef float Float __attribute__((vector_size(16)));
+  using Mask = size_t;
+  static constexpr size_t width = 4;
+  static constexpr int registers = 16;
+  static constexpr bool all_lanes = false;
+  static Mask mask(size_t n) { return n; }
+  static Reg zero() { return Reg{}; }
+  static Reg broadcast(const char* p) { return at<int32_t>(p)->value + Reg{}; }
+  static Reg load(const char* p) { return load(p, width); }
+  static Reg load(const char* p, Mask m) {
+    Reg r{};
+    __builtin_memcpy(&r, p, m * sizeof(int32_t));
+    return r;
+  }
+  static void store(char* p, Reg r) { store(p, r, width); }
+  static void store(char* p, Reg r, Mask m) { __builtin_memcpy(p, &r, m * sizeof(int32_t)); }
+  static Reg fma(Reg a, Reg b, Reg c) {
+    const Pairs x = bit_cast<Pairs>(a), w = bit_cast<Pairs>(b);
+    for (size_t i = 0; i < width; ++i) c[i] += x[2 * i] * w[2 * i] + x[2 * i + 1] * w[2 * i + 1];
+    return c;
+  }
+  static Reg add(Reg a, Reg b) { return a + b; }
+  static Reg max(Reg lo, Reg r) { return lo > r ? lo : r; }
+  static Reg min(Reg hi, Reg r) { return hi < r ? hi : r; }
+  static Float floats(const char* p) {
+    Float f;
+    __builtin_memcpy(&f, p, sizeof(f));
+    return f;
+  }
+  static Float float_broadcast(const char* p) { return at<float>(p)->value - Float{}; }
+  static Reg quantized(Reg r, Float scale, Float lo, Float hi, Reg zero_point) {
+    for (size_t i = 0; i < width; ++i) {
+      const float scaled = static_cast<float>(r[i]) * scale[i], raised = lo[i] > scaled ? lo[i] : scaled;
+      r[i] = static_cast<int32_t>(whole(hi[i] < raised ? hi[i] : raised)) + zero_point[i];
+    }
+    return r;
+  }
+  static void store_bytes(char* p, Reg r) { store_bytes(p, r, width); }
+  static void store_bytes(char* p, Reg r, Mask m) {
+    for (size_t i = 0; i < m; ++i) p[i] = static_cast<char>(r[i]);
+  }
 };
 
 template <bool Fused>
-constexpr KernelTable table = {
-    Isa::portable,
-    Fused,
-    families<Fused>,
-    sizeof(families<Fused>) / sizeof(families<Fused>[0]),
-    {few_filters<Vector<float, Fused>>, few_filters<Vector<double, Fused>>},
-    {"portable_f32_few_filters", "portable_f64_few_filters"},
-    {few_channels<float, Fused>, few_channels<double, Fused>},
-    {"portable_f32_few_channels", "portable_f64_few_channels"},
-    {few_filters_lanes<Vector<float, Fused>>, few_filters_lanes<Vector<double, Fused>>},
-    {"portable_f32_few_filters_lanes", "portable_f64_few_filters_lanes"},
-    {{copy<float, float>, copy<float, double>}, {copy<double, float>, copy<double, double>}},
-    {{add<float, float>, add<float, double>}, {add<double, float>, add<double, double>}},
-    {activate_bytes<float>, activate_bytes<double>},
-    {multiply_adds<Vector<float, Fused>>, multiply_adds<Vector<double, Fused>>},
-    {multiply_adds_flop<Vector<float, Fused>>, multiply_adds_flop<Vector<double, Fused>>},
-    read_through<Vector<float, Fused>>,
+constexpr MultiplyFamily families[] = {
+    family<Vector<float, Fused>, 4, 4>(Operand::float32),
+    family<Vector<double, Fused>, 4, 4>(Operand::float64),
+    family<Pairsx4, 4, 3>(Operand::int16_pairs),
 };
+
+template <bool Fused>
+constexpr KernelTable table() {
+  KernelTable t{};
+  t.isa = Isa::portable;
+  t.families = families<Fused>;
+  t.family_count = sizeof(families<Fused>) / sizeof(families<Fused>[0]);
+  offer_plain(t);
+  offer_vectors<Vector<float, Fused>, Vector<double, Fused>, Fused>(t);
+  t.multiply_adds[index(Operand::int16_pairs)] = multiply_adds<Pairsx4>;
+  t.multiply_adds_flop[index(Operand::int16_pairs)] = multiply_adds_flop<Pairsx4, 2>;
+  return t;
+}
 
 }  // namespace
 
 extern const KernelTable conv1x1_portable[2];
-const KernelTable conv1x1_portable[2] = {table<false>, table<true>};
+const KernelTable conv1x1_portable[2] = {table<false>(), table<true>()};
 
 }  // namespace conv1x1

@@ -12,14 +12,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from . import _conv1x1
+
 if TYPE_CHECKING:  # at run time it would double the import's cost
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 Array: TypeAlias = "NDArray[Any]"
 Activation: TypeAlias = str | tuple[str, float] | tuple[str, float, float] | None
 
-SUPPORTED = (np.dtype(np.float32), np.dtype(np.float64))
-SUPPORTED_NAMES = "float32 and float64"
+PIXELS = tuple(
+    map(np.dtype, ("float32", "float64", "float16", "uint8", "int8", "uint16", "int16", "int32", "bool"))
+)  # and bfloat16, where ml_dtypes has been imported
+PIXEL_NAMES = "float16, bfloat16, float32, float64, bool, uint8, int8, uint16, int16 and int32"
+RESULT_NAMES = "float16, bfloat16, float32, float64, uint8, int8, uint16, int16, int32 and int64"
+_INT32 = np.iinfo(np.int32)
+_EXACT_IN_FLOAT64 = 2**53
 
 #: Names a user may give, and how many parameters each may carry.
 ACTIVATIONS = {
@@ -42,14 +49,29 @@ _MOST_GROUPS = 2**31  # no filters at all would go into any number
 class Spec(NamedTuple):
     """A layer's arguments in canonical form."""
 
-    weight: Array  # (K, C/groups), C-contiguous, float32 or float64
-    bias: Array | None  # (K,)
+    weight: Array  # (K, C/groups), C-contiguous, float32, float64, int32 or a smaller integer type
+    bias: Array | None  # (K,), likewise
     channel_axis: int
     keep_axis: bool  # False: the weight was a vector, the result has no channel axis
     stride: int | tuple[int, ...]
     groups: int
     activation: tuple[str, float, float]
     dtype: np.dtype[Any] | None
+    #: Of a quantised layer: multipliers, float32 (K,); lo and hi before the zero point is added; the zero point.
+    requantize: tuple[Array, float, float, int] | None = None
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Whether this is the bfloat16 of ml_dtypes; the core is told its number."""
+    if dtype.name != "bfloat16" or dtype.itemsize != 2:
+        return False
+    _conv1x1.know_bfloat16(dtype.num)
+    return True
+
+
+def is_integer(dtype: np.dtype[Any]) -> bool:
+    """Whether the numbers are integers; booleans count, as 0 and 1."""
+    return dtype.kind in "biu"
 
 
 def data_array(x: ArrayLike, name: str) -> Array:
@@ -60,19 +82,18 @@ def data_array(x: ArrayLike, name: str) -> Array:
             f"pass {name}.filled(value) or {name}.data"
         )
     a = np.asarray(x)
-    if not isinstance(x, np.ndarray) and a.dtype.kind in "biu":
-        raise TypeError(
-            f"{name} holds {a.dtype} numbers; float pixels are expected for now: "
-            f"pass np.asarray({name}, dtype=np.float32)"
-        )
-    if not a.dtype.isnative and a.dtype.newbyteorder("=") in SUPPORTED:
-        raise TypeError(
-            f"{name} has dtype {a.dtype.str!r}, which is not this machine's byte order: "
-            f'pass {name}.astype({name}.dtype.newbyteorder("="))'
-        )
-    if a.dtype not in SUPPORTED:
-        raise TypeError(f"{name} has dtype {a.dtype}; supported are {SUPPORTED_NAMES}: pass {name}.astype(np.float32)")
-    return a
+    if a.dtype.newbyteorder("=") in PIXELS or is_bfloat16(a.dtype):
+        return a
+    if is_integer(a.dtype):
+        return _as_int32(a, name)
+    raise TypeError(f"{name} has dtype {a.dtype}; supported are {PIXEL_NAMES}: pass {name}.astype(np.float32)")
+
+
+def _as_int32(a: Array, name: str) -> Array:
+    """Wider integers, as lists of ints become, in the widest type of pixels."""
+    if a.size and (a.min() < _INT32.min or a.max() > _INT32.max):
+        raise ValueError(f"{name} holds integers beyond int32, {a.min()} to {a.max()}: pass {name}.astype(np.float64)")
+    return a.astype(np.int32)
 
 
 def _numbers(w: ArrayLike, name: str) -> Array:
@@ -80,9 +101,15 @@ def _numbers(w: ArrayLike, name: str) -> Array:
     if isinstance(w, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array: pass {name}.filled(value) or {name}.data")
     a = np.asarray(w)
-    if a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
+    if is_bfloat16(a.dtype) or a.dtype.newbyteorder("=") == np.float16:
+        return a.astype(np.float32)
+    if a.dtype.kind == "b":
+        return a.astype(np.uint8)
+    if is_integer(a.dtype):
+        return a.astype(a.dtype.newbyteorder("=")) if a.dtype.itemsize <= 2 else _as_int32(a, name)
+    if a.dtype.kind != "f" or a.dtype.itemsize > 8:
         raise TypeError(f"{name} must hold real numbers, got dtype {a.dtype}: pass {name}.astype(np.float32)")
-    return a if a.dtype == np.float32 else a.astype(np.float64)
+    return a.astype(a.dtype.newbyteorder("="), copy=False)
 
 
 def _weight_readings(w: Array) -> Iterator[tuple[Array, bool, str]]:
@@ -193,10 +220,27 @@ def result_dtype(value: DTypeLike | None) -> np.dtype[Any] | None:
     """The requested result type, or None for x's own."""
     if value is None:
         return None
+    if isinstance(value, str) and value == "bfloat16":
+        value = _bfloat16()
     dtype = np.dtype(value)
-    if dtype not in SUPPORTED or not dtype.isnative:
-        raise TypeError(f"dtype={dtype} is not supported as a result: supported are {SUPPORTED_NAMES}")
+    if not _is_result(dtype) or not dtype.isnative:
+        raise TypeError(f"dtype={dtype} is not supported as a result: supported are native {RESULT_NAMES}")
     return dtype
+
+
+def _bfloat16() -> Any:
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError:
+        raise ImportError(
+            "dtype='bfloat16' is a type of the package ml_dtypes, which is not installed: pip install conv1x1[bfloat16]"
+        ) from None
+    return bfloat16
+
+
+def _is_result(dtype: np.dtype[Any]) -> bool:
+    native = dtype.newbyteorder("=")
+    return (native in PIXELS and native.kind != "b") or native == np.int64 or is_bfloat16(dtype)
 
 
 def spec(
@@ -298,15 +342,55 @@ def call(
             raise ValueError(f"residual has shape {residual.shape}, expected the result's, {shape}")
     if out is not None:
         check_out(out, shape, spec_.dtype)
+    check_sums(spec_, a, residual, spec_.dtype if out is None else out.dtype)
     return a, residual, out, None if threads is None else positive_int(threads, "threads")
+
+
+def check_sums(spec_: Spec, x: Array, residual: Array | None, dtype: np.dtype[Any] | None) -> None:
+    """Whether integers can be summed exactly, in the type of the result."""
+    if spec_.requantize is not None:
+        if x.dtype not in (np.uint8, np.int8):
+            raise TypeError(f"x has dtype {x.dtype}; a quantised layer takes uint8 or int8")
+        return
+    factors = [spec_.weight, *(a for a in (spec_.bias, residual) if a is not None)]
+    if not is_integer(x.dtype) or not all(is_integer(a.dtype) for a in factors):
+        return
+    pixel, weight_ = _magnitude(x), _magnitude(spec_.weight)
+    added = sum(_magnitude(a) if a is residual else int(np.abs(a, dtype=np.int64).max(initial=0)) for a in factors[1:])
+    channels = spec_.weight.shape[1]
+    each = f"{channels} channels of {x.dtype} with weights of up to {weight_}"
+    if dtype is None and x.dtype.itemsize == 1 and weight_ <= 255:
+        most = (_INT32.max - added) // (pixel * weight_)
+        if channels > most:
+            raise ValueError(
+                f"{each} could overflow the int32 result: at most {most} channels fit; "
+                "pass dtype=np.int64 for exact sums, or dtype=np.float32"
+            )
+    if dtype is None or dtype.kind in "iu":
+        largest = int(np.abs(spec_.weight, dtype=np.int64).max(initial=0))
+        most = (_EXACT_IN_FLOAT64 - added) // (pixel * max(largest, 1))
+        if channels > most:
+            raise ValueError(f"{each} cannot be summed exactly: at most {most} channels can; pass dtype=np.float64")
+
+
+def _magnitude(a: Array) -> int:
+    """The largest magnitude of an integer array's type; for int32 weights, which stand for any, of the least type."""
+    kind = a.dtype
+    if kind.kind == "b":
+        return 1
+    if a.ndim == 2 and kind == np.int32:
+        low, high = a.min(initial=0), a.max(initial=0)
+        kinds = (np.int8, np.uint8, np.int16, np.uint16, np.int32)
+        kind = np.dtype(next(k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max))
+    return max(-int(np.iinfo(kind).min), int(np.iinfo(kind).max))
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:
     """Whether `out` can take a result of this shape (and of this dtype, where one was asked for)."""
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}: pass out=np.empty({shape}, np.float32)")
-    if out.dtype not in SUPPORTED or not out.dtype.isnative:
-        raise TypeError(f"out has dtype {out.dtype.str!r}; supported are native {SUPPORTED_NAMES}")
+    if not _is_result(out.dtype):
+        raise TypeError(f"out has dtype {out.dtype}; supported are {RESULT_NAMES}")
     if dtype is not None and out.dtype != dtype:
         raise TypeError(f"out has dtype {out.dtype}, but dtype={dtype} was asked for: leave dtype out, out decides")
     if out.shape != shape:

@@ -13,7 +13,7 @@ import numpy as np
 from . import _check
 from ._check import Activation, Array
 from .conv import Conv1x1
-from .reference import activate
+from .reference import activate, cast
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -114,13 +114,14 @@ def explain(
         steps = _steps(_sum(weights, channels), total, one_bias, one_residual, spec)
 
     pixels = math.prod(pixel_shape)
-    result_dtype = spec.dtype or a.dtype
-    parameters = spec.weight.size + (0 if spec.bias is None else spec.bias.size)
-    read = pixels * in_channels * a.itemsize + parameters * np.result_type(a.dtype, result_dtype).itemsize
     matrix = spec.weight if spec.keep_axis else spec.weight[0]
     layer = Conv1x1(
         matrix, bias, channel_axis=channel_axis, stride=stride, groups=groups, activation=activation, dtype=dtype
     )
+    plan = layer.plan(a)
+    result_dtype = np.dtype(plan["dtype"])
+    parameters = spec.weight.size + (0 if spec.bias is None else spec.bias.size)
+    read = pixels * in_channels * a.itemsize + parameters * np.dtype(plan["arithmetic"]).itemsize
     return Explanation(
         shapes={
             "x": a.shape,
@@ -150,7 +151,7 @@ def explain(
         flops=2 * per_group * out_channels * pixels,
         bytes_read=read + (0 if residual is None else residual.nbytes),
         bytes_written=pixels * out_channels * result_dtype.itemsize,
-        plan=layer.plan(a),
+        plan=plan,
     )
 
 
@@ -364,7 +365,7 @@ def _steps(
         steps.append((spec.activation[0], _activated(spec.activation, spell(value)), activated))
         value = activated
     if spec.dtype is not None:
-        steps.append(("rounded", f"{spec.dtype}({spell(value)})", float(np.asarray(value).astype(spec.dtype))))
+        steps.append(("rounded", f"{spec.dtype}({spell(value)})", float(cast(np.asarray(value), spec.dtype))))
     return steps
 
 

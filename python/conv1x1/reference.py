@@ -28,7 +28,7 @@ def reference(
     out: Array | None = None,
     threads: int | None = None,
 ) -> Array:
-    """Pointwise convolution in plain NumPy and float64: slow, and short enough to be read.
+    """Pointwise convolution in plain NumPy, in float64 or int64: slow, and short enough to be read.
 
     It takes the arguments of `conv1x1`, makes the same checks, and walks over the output one pixel at a time:
     the pixel's channels times each filter, summed. Use it to understand the operation and to test against.
@@ -41,7 +41,7 @@ def reference(
     Returns
     -------
     ndarray
-        The result in float64, or in the type that `dtype` or `out` asks for.
+        The result in float64 (integers with integer weights: int64), or in the type that `dtype` or `out` asks for.
 
     Raises
     ------
@@ -64,9 +64,11 @@ def reference(
     steps = _check.strides_per_axis(x, position, spec.stride)
     shape = _check.result_shape(x, position, steps, len(spec.weight), keep_axis=True)
 
-    pixels = np.moveaxis(x, position, -1).astype(np.float64)  # the channels last
-    result = np.moveaxis(np.empty(shape), position, -1)
-    filters = np.split(spec.weight.astype(np.float64), groups)
+    numbers = [a for a in (x, spec.weight, spec.bias, residual) if a is not None]
+    exact = np.int64 if all(_check.is_integer(a.dtype) for a in numbers) else np.float64
+    pixels = np.moveaxis(x, position, -1).astype(exact)  # the channels last
+    result = np.moveaxis(np.empty(shape, exact), position, -1)
+    filters = np.split(spec.weight.astype(exact), groups)
     step = [s for i, s in enumerate(steps) if i != position]
     with np.errstate(all="ignore"):
         for pixel in np.ndindex(result.shape[:-1]):  # the stride loop: every output pixel …
@@ -74,15 +76,28 @@ def reference(
             channels = np.split(pixels[source], groups)
             result[pixel] = np.concatenate([f @ c for f, c in zip(filters, channels, strict=True)])
         if spec.bias is not None:
-            result += spec.bias
+            result += spec.bias.astype(exact)
         result = np.moveaxis(result, -1, position) if spec.keep_axis else result[..., 0]
         if residual is not None:
-            result = result + residual
+            result = result + residual.astype(exact)
         result = activate(result, spec.activation)
         if out is None:
-            return np.array(result, dtype=spec.dtype, order="C")
-        out[...] = result
+            return np.array(cast(result, spec.dtype or result.dtype), order="C")
+        out[...] = cast(result, out.dtype)
     return out
+
+
+def cast(y: Array, dtype: np.dtype[Any]) -> Array:
+    """Numbers in another type: to integers rounded half to even and saturated, NaN to 0; to floats as NumPy does."""
+    with np.errstate(all="ignore"):
+        if dtype.kind not in "iu":
+            return y.astype(dtype)
+        limits = np.iinfo(dtype)
+        if y.dtype.kind != "f":
+            return np.clip(y, limits.min, limits.max).astype(dtype)
+        whole = np.rint(np.where(np.isnan(y), 0, y))
+        inside = np.where((whole > limits.min) & (whole < limits.max), whole, 0).astype(dtype)
+        return np.where(whole >= limits.max, limits.max, np.where(whole <= limits.min, limits.min, inside)).astype(dtype)
 
 
 def activate(y: Array, activation: tuple[str, float, float]) -> Array:

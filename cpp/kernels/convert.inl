@@ -1,0 +1,204 @@
+// Numbers of one type turned into those of another, contiguous on both sides, at any address.
+//
+// To integers: rounded half to even, saturated, NaN to 0. To smaller floats: rounded half to even, overflow to
+// infinity, NaN to a quiet NaN with what fits of its payload. The same bits on every instruction set: selects, integer
+// operations and exactly rounded ones only, without a branch, so that the compiler turns each loop into vectors by
+// itself. Where the processor converts halves, an instruction-set file says so with CONV1X1_HALVES (halves_x86.inl):
+// the same values.
+#pragma once
+
+#include "anywhere.inl"
+
+namespace conv1x1 {
+namespace {
+
+struct Half {
+  uint16_t bits;
+};
+struct BFloat {
+  uint16_t bits;
+};
+struct Boolean {
+  uint8_t byte;  // true where it is not 0
+};
+
+template <class T>
+constexpr bool is_float = false;
+template <>
+constexpr bool is_float<float> = true;
+template <>
+constexpr bool is_float<double> = true;
+
+template <class T>
+struct Limits;
+template <>
+struct Limits<uint8_t> {
+  static constexpr int64_t low = 0, high = 255;
+};
+template <>
+struct Limits<int8_t> {
+  static constexpr int64_t low = -128, high = 127;
+};
+template <>
+struct Limits<uint16_t> {
+  static constexpr int64_t low = 0, high = 65535;
+};
+template <>
+struct Limits<int16_t> {
+  static constexpr int64_t low = -32768, high = 32767;
+};
+template <>
+struct Limits<int32_t> {
+  static constexpr int64_t low = -2147483647 - 1, high = 2147483647;
+};
+template <>
+struct Limits<int64_t> {
+  static constexpr int64_t low = -9223372036854775807 - 1, high = 9223372036854775807;
+};
+
+inline float widened(Half h) {
+  // The exponent moves from bias 15 to 127 by a multiplication, which sets subnormals right too.
+  const uint32_t magnitude = (h.bits & 0x7fffu) << 13, sign = (h.bits & 0x8000u) << 16;
+  const uint32_t scaled = bit_cast<uint32_t>(bit_cast<float>(magnitude) * 0x1p112f);
+  const uint32_t beyond = magnitude | 0x7f800000u | ((h.bits & 0x3ffu) ? 0x400000u : 0u);  // infinity, NaN
+  return bit_cast<float>(sign | (magnitude >= 0x0f800000u ? beyond : scaled));
+}
+
+inline float widened(BFloat b) { return bit_cast<float>(static_cast<uint32_t>(b.bits) << 16); }
+
+inline Half halved(float value) {
+  const uint32_t bits = bit_cast<uint32_t>(value), magnitude = bits & 0x7fffffffu;
+  // Below 2^-14, adding 0.5 leaves the multiple of 2^-24 in the lowest bits, rounded.
+  const uint32_t subnormal = bit_cast<uint32_t>(bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+  const uint32_t normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1)) >> 13;
+  const uint32_t beyond = magnitude > 0x7f800000u ? 0x7e00u | ((magnitude >> 13) & 0x3ffu) : 0x7c00u;
+  const uint32_t half = magnitude >= 0x47800000u ? beyond : magnitude < 0x38800000u ? subnormal : normal;
+  return {static_cast<uint16_t>(half | (bits >> 16 & 0x8000u))};
+}
+
+inline BFloat truncated(float value) {
+  const uint32_t bits = bit_cast<uint32_t>(value);
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1)) >> 16, nan = (bits >> 16) | 0x40u;
+  return {static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded)};
+}
+
+// The float next to a double on the side of zero, with its last bit set where it is not the double itself: rounding it
+// again, to a type of two bits less or fewer, is rounding the double.
+inline float rounded_to_odd(double value) {
+  const float nearest = static_cast<float>(value);
+  const uint32_t bits = bit_cast<uint32_t>(nearest);
+  const double back = nearest;
+  const bool inexact = back < value || back > value;  // not for NaN
+  const bool too_far = back < 0 ? back < value : back > value;
+  return bit_cast<float>(inexact ? (bits - (too_far ? 1 : 0)) | 1 : bits);
+}
+
+// Rounded half to even: adding and taking away 1.5 · 2^23 (2^52) leaves no place for a fraction.
+inline float whole(float v) {
+  constexpr float shift = 0x1.8p23f;
+  const float rounded = (v + shift) - shift;
+  return v < 0x1p22f && v > -0x1p22f ? rounded : v;
+}
+inline double whole(double v) {
+  constexpr double shift = 0x1.8p52;
+  const double rounded = (v + shift) - shift;
+  return v < 0x1p51 && v > -0x1p51 ? rounded : v;
+}
+
+template <class D, class S>
+inline D saturated(S value) {
+  constexpr S low = static_cast<S>(Limits<D>::low), high = static_cast<S>(Limits<D>::high);
+  // A limit that S cannot hold exactly was rounded up: values there are beyond it.
+  constexpr bool exact = sizeof(D) < sizeof(S) || sizeof(D) < 4;
+  const S number = value == value ? value : S(0);
+  const S above = number > low ? number : low;
+  if constexpr (exact) {
+    return static_cast<D>(static_cast<int32_t>(whole(above < high ? above : high)));
+  } else {
+    const S inside = above < high ? above : S(0);
+    const D converted = static_cast<D>(whole(inside));
+    return above < high ? converted : static_cast<D>(Limits<D>::high);
+  }
+}
+
+// One number; what is not here is not needed.
+template <class S, class D>
+inline D converted(S v) {
+  if constexpr (is_float<S> && is_float<D>)
+    return static_cast<D>(v);
+  else if constexpr (is_float<S>)
+    return saturated<D>(v);
+  else if constexpr (is_float<D> || sizeof(D) > sizeof(S))
+    return static_cast<D>(v);
+  else
+    return static_cast<D>(v < S(Limits<D>::low) ? S(Limits<D>::low) : v > S(Limits<D>::high) ? S(Limits<D>::high) : v);
+}
+template <>
+inline float converted<Half, float>(Half v) {
+  return widened(v);
+}
+template <>
+inline float converted<BFloat, float>(BFloat v) {
+  return widened(v);
+}
+template <>
+inline double converted<Half, double>(Half v) {
+  return widened(v);
+}
+template <>
+inline double converted<BFloat, double>(BFloat v) {
+  return widened(v);
+}
+template <>
+inline Half converted<float, Half>(float v) {
+  return halved(v);
+}
+template <>
+inline BFloat converted<float, BFloat>(float v) {
+  return truncated(v);
+}
+template <>
+inline Half converted<double, Half>(double v) {
+  return halved(rounded_to_odd(v));
+}
+template <>
+inline BFloat converted<double, BFloat>(double v) {
+  return truncated(rounded_to_odd(v));
+}
+template <>
+inline float converted<Boolean, float>(Boolean v) {
+  return v.byte != 0;
+}
+template <>
+inline double converted<Boolean, double>(Boolean v) {
+  return v.byte != 0;
+}
+template <>
+inline uint8_t converted<Boolean, uint8_t>(Boolean v) {
+  return v.byte != 0;
+}
+template <>
+inline int16_t converted<Boolean, int16_t>(Boolean v) {
+  return v.byte != 0;
+}
+
+template <class S, class D>
+void convert(const char* src, char* dst, size_t n) noexcept {
+  const Anywhere<S>* __restrict from = at<S>(src);
+  Anywhere<D>* __restrict to = at<D>(dst);
+  for (size_t i = 0; i < n; ++i) to[i].value = converted<S, D>(from[i].value);
+}
+
+inline void raise_int8(const char* src, char* dst, size_t n) noexcept {
+  for (size_t i = 0; i < n; ++i) dst[i] = static_cast<char>(src[i] ^ 0x80);
+}
+
+template <class T>
+void add(const char* src, char* dst, size_t n) noexcept {
+  const Anywhere<T>* __restrict from = at<T>(src);
+  Anywhere<T>* __restrict to = at<T>(dst);
+  for (size_t i = 0; i < n; ++i) to[i].value += from[i].value;
+}
+
+}  // namespace
+}  // namespace conv1x1

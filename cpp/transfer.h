@@ -1,0 +1,20 @@
+// Elements on their way between an array and a tile: moved, converted, and their bytes put into this machine's order.
+#pragma once
+
+#include "kernel.h"
+
+namespace conv1x1 {
+
+// The elements of one end of a transfer.
+struct Elements {
+  size_t size;           // bytes
+  bool swapped = false;  // in the other byte order
+};
+
+// dst(i, j) = src(i, j), converted (`convert` null: as it is). Nothing is as large as an array on the way.
+void transfer(const KernelTable&, const Move&, Elements from, Elements to, ConvertFn convert) noexcept;
+
+// dst(i, j) += src(i, j), where dst holds numbers of the type of the sums, of `size` bytes.
+void accumulate(const KernelTable&, const Move&, Elements from, size_t size, ConvertFn convert, ConvertFn add) noexcept;
+
+}  // namespace conv1x1
