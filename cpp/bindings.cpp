@@ -132,7 +132,8 @@ std::string kernel_name(const MultiplyFamily& family, Isa isa, size_t vectors) {
 constexpr const char* special_methods[] = {"few_filters", "few_filters_lanes", "few_channels"};
 
 std::string kernel_name(const char* special_method, DType arithmetic, Isa isa) {
-  return std::string(isa_name(isa_of(Operand::float32, isa))) + (arithmetic == DType::float64 ? "_f64_" : "_f32_") + special_method;
+  return std::string(isa_name(isa_of(Operand::float32, isa))) + (arithmetic == DType::float64 ? "_f64_" : "_f32_") +
+         special_method;
 }
 
 // ------------------------------------------------------------------------------------------ the settings

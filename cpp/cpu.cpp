@@ -63,14 +63,10 @@ namespace {
 
 #ifdef CONV1X1_X86
 
-struct Registers {
-  unsigned a, b, c, d;
-};
-
-Registers cpuid(unsigned leaf, unsigned subleaf = 0) {
-  Registers r{};
+CpuidRegisters cpuid(unsigned leaf) {
+  CpuidRegisters r{};
   if (static_cast<unsigned>(__get_cpuid_max(leaf & 0x80000000u, nullptr)) >= leaf)
-    __cpuid_count(leaf, subleaf, r.a, r.b, r.c, r.d);
+    __cpuid_count(leaf, 0, r.a, r.b, r.c, r.d);
   return r;
 }
 
@@ -82,27 +78,16 @@ unsigned long long xgetbv() {
 
 bool bit(unsigned word, int position) { return (word >> position) & 1; }
 
-Cpu detect() {
-  Cpu found;
-  const Registers one = cpuid(1), seven = cpuid(7), vendor = cpuid(0);
-  const bool os_saves = bit(one.c, 27);
-  const unsigned long long saved = os_saves ? xgetbv() : 0;
-  const bool ymm = (saved & 0x06) == 0x06, zmm = (saved & 0xe6) == 0xe6;
-  found.fma = ymm && bit(one.c, 12) && bit(one.c, 28);
-  const bool avx2 = found.fma && bit(one.c, 29) && bit(seven.b, 5);
-  const bool avx512 = avx2 && zmm && bit(seven.b, 16) && bit(seven.b, 17) && bit(seven.b, 30) && bit(seven.b, 31);
-  found.supports[static_cast<size_t>(Isa::portable)] = true;
-  found.supports[static_cast<size_t>(Isa::avx2)] = avx2 && kernels(Isa::avx2, found);
-  found.supports[static_cast<size_t>(Isa::avx512)] = avx512 && kernels(Isa::avx512, found);
-  found.supports[static_cast<size_t>(Isa::avx512vnni)] = avx512 && bit(seven.c, 11) && kernels(Isa::avx512vnni, found);
+bool xgetbv_exists(const CpuidRegisters& one) { return bit(one.c, 27); }
 
-  const bool amd = vendor.b == 0x68747541u;  // "Auth"
-  const unsigned family = ((one.a >> 8) & 0xf) + ((one.a >> 20) & 0xff);
-  found.halves_pair_up = amd && family == 0x19;
+Cpu detect() {
+  X86 answers{cpuid(0), cpuid(1), cpuid(7), 0};
+  if (xgetbv_exists(answers.one)) answers.saved = xgetbv();
+  Cpu found = x86_cpu(answers);
   const unsigned l2_kib = cpuid(0x80000006u).c >> 16;
   if (l2_kib) found.l2_bytes = size_t{l2_kib} << 10;
   for (unsigned leaf = 0x80000002u; leaf <= 0x80000004u; ++leaf) {
-    const Registers r = cpuid(leaf);
+    const CpuidRegisters r = cpuid(leaf);
     for (unsigned word : {r.a, r.b, r.c, r.d})
       for (int i = 0; i < 4; ++i) found.name += static_cast<char>(word >> (8 * i));
   }
@@ -133,6 +118,28 @@ std::string supported_names(const Cpu& cpu) {
 }
 
 }  // namespace
+
+#ifdef CONV1X1_X86
+
+Cpu x86_cpu(const X86& answers) {
+  Cpu found;
+  const auto& [vendor, one, seven, answered] = answers;
+  const unsigned long long saved = xgetbv_exists(one) ? answered : 0;
+  const bool ymm = (saved & 0x06) == 0x06, zmm = (saved & 0xe6) == 0xe6;
+  found.fma = ymm && bit(one.c, 12) && bit(one.c, 28);
+  const bool avx2 = found.fma && bit(one.c, 29) && bit(seven.b, 5);
+  const bool avx512 = avx2 && zmm && bit(seven.b, 16) && bit(seven.b, 17) && bit(seven.b, 30) && bit(seven.b, 31);
+  found.supports[static_cast<size_t>(Isa::portable)] = true;
+  found.supports[static_cast<size_t>(Isa::avx2)] = avx2 && kernels(Isa::avx2, found);
+  found.supports[static_cast<size_t>(Isa::avx512)] = avx512 && kernels(Isa::avx512, found);
+  found.supports[static_cast<size_t>(Isa::avx512vnni)] = avx512 && bit(seven.c, 11) && kernels(Isa::avx512vnni, found);
+  const bool amd = vendor.b == 0x68747541u;  // "Auth"
+  const unsigned family = ((one.a >> 8) & 0xf) + ((one.a >> 20) & 0xff);
+  found.halves_pair_up = amd && family == 0x19;
+  return found;
+}
+
+#endif
 
 const Cpu& cpu() {
   static const Cpu found = detect();

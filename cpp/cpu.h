@@ -22,6 +22,18 @@ struct Cpu {
 
 const Cpu& cpu();
 
+// What an x86 processor and its system say of themselves.
+struct CpuidRegisters {
+  unsigned a, b, c, d;
+};
+struct X86 {
+  CpuidRegisters vendor, one, seven;  // CPUID's leaves 0, 1, 7; zeros where there is no such leaf
+  unsigned long long saved;           // XGETBV: the registers that the system saves; means nothing unless leaf 1 has it
+};
+
+// What follows from that, a pure function; without name and cache, which decide nothing. Defined on x86 only.
+Cpu x86_cpu(const X86&);
+
 const char* isa_name(Isa);
 
 // The kernels of an instruction set in this build, or null; portable ones round once where the CPU can.
