@@ -16,9 +16,7 @@ from conv1x1 import _conv1x1
 
 def readelf(what: str) -> str:
     """What readelf says of the module."""
-    return subprocess.run(
-        ["readelf", "-W", what, _conv1x1.__file__], check=True, capture_output=True, text=True
-    ).stdout
+    return subprocess.run(["readelf", "-W", what, _conv1x1.__file__], check=True, capture_output=True, text=True).stdout
 
 
 def complaints(build: Path) -> list[str]:
