@@ -336,10 +336,34 @@ class LayerTile {
         });
   }
 
-  // Colour pixels: a block of them at a time is taken apart into channels, converted, multiplied, converted, and put
-  // together again.
+  // Whole colour pixels, where there is such a kernel and nothing for it to leave undone; else false.
+  bool colour() const {
+    const auto taken = [](DType type) { return type == DType::float32 || type == DType::uint8; };
+    const bool clamps = epilogue_.activation == Activation::clamp;
+    if (problem_.arithmetic != DType::float32 || !taken(problem_.x.dtype) || !taken(problem_.y.dtype) ||
+        problem_.adds_residual || (epilogue_.activation != Activation::none && !clamps))
+      return false;
+    const ColourFn kernel = plan_.table->colour[problem_.x.dtype == DType::uint8][problem_.y.dtype == DType::uint8];
+    if (!kernel) return false;
+    Colour c = plain_filters<Colour>();
+    c.clamp = clamps;
+    c.lo = epilogue_.a;
+    c.hi = epilogue_.b;
+    Runs runs(problem_.all, first_, last_);
+    for (Run run; runs.next(run);) {
+      c.x = data_.x + run.x;
+      c.out = data_.y + run.y;
+      c.pixels = run.n;
+      kernel(c);
+    }
+    return true;
+  }
+
+  // Colour pixels of any type: a block of them at a time is taken apart into channels, converted, multiplied,
+  // converted, and put together again.
   void few_channels() const {
-    constexpr size_t block = 512;
+    if (colour()) return;
+    constexpr size_t block = 128;
     alignas(64) char x_rows[most_rows * block * 8], x_raw[most_rows * block * 8];
     alignas(64) char y_rows[most_rows * block * 8], y_raw[most_rows * block * 8];
     const KernelTable& table = *plan_.table;

@@ -134,6 +134,22 @@ struct FewChannels {
 
 using FewChannelsFn = void (*)(const FewChannels&) noexcept;
 
+// The same in float32 for whole pixels without gaps on both sides, float32 or uint8.
+struct Colour {
+  const char* x;
+  size_t pixels;
+  const char* weights;  // as in FilterRows
+  ptrdiff_t filter_stride;
+  size_t channels;
+  size_t filters;
+  const char* bias;  // null for none
+  bool clamp;
+  double lo, hi;
+  char* out;
+};
+
+using ColourFn = void (*)(const Colour&) noexcept;
+
 // Rows of elements of 1, 2, 4 or 8 bytes put together in turn, or taken apart: one[i * count + r] is many[r][i].
 struct Rows {
   char* one;
@@ -174,6 +190,7 @@ struct KernelTable {
   FilterRowsFn few_filters[float_count];
   FilterLanesFn few_filters_lanes[float_count];
   FewChannelsFn few_channels[float_count];
+  ColourFn colour[2][2];  // [x is uint8][y is uint8]; null where few_channels serves
   ActivateFn activate[float_count];
   MoveFn move[size_count];
   RowsFn split[most_rows - 1][size_count];  // [rows - 2]

@@ -93,28 +93,43 @@ inline float rounded_to_odd(double value) {
   return bit_cast<float>(inexact ? (bits - (too_far ? 1 : 0)) | 1 : bits);
 }
 
-// Rounded half to even: adding and taking away 1.5 · 2^23 (2^52) leaves no place for a fraction.
-inline float whole(float v) {
-  constexpr float shift = 0x1.8p23f;
-  const float rounded = (v + shift) - shift;
-  return v < 0x1p22f && v > -0x1p22f ? rounded : v;
-}
-inline double whole(double v) {
-  constexpr double shift = 0x1.8p52;
-  const double rounded = (v + shift) - shift;
-  return v < 0x1p51 && v > -0x1p51 ? rounded : v;
+template <class T>
+struct Shape;
+template <>
+struct Shape<float> {
+  using Bits = uint32_t;
+  static constexpr float unit = 0x1p23f;  // from here on there are no fractions
+};
+template <>
+struct Shape<double> {
+  using Bits = uint64_t;
+  static constexpr double unit = 0x1p52;
+};
+
+// Rounded half to even: where a unit has been added, there is no place for a fraction.
+template <class T>
+inline T whole(T v) {
+  using Bits = typename Shape<T>::Bits;
+  constexpr Bits sign_bit = Bits(1) << (8 * sizeof(T) - 1);
+  const Bits bits = bit_cast<Bits>(v);
+  const T magnitude = bit_cast<T>(bits & ~sign_bit);
+  const T rounded = (magnitude + Shape<T>::unit) - Shape<T>::unit;
+  return bit_cast<T>((bits & sign_bit) | bit_cast<Bits>(magnitude < Shape<T>::unit ? rounded : magnitude));
 }
 
 template <class D, class S>
 inline D saturated(S value) {
   constexpr S low = static_cast<S>(Limits<D>::low), high = static_cast<S>(Limits<D>::high);
-  // A limit that S cannot hold exactly was rounded up: values there are beyond it.
-  constexpr bool exact = sizeof(D) < sizeof(S) || sizeof(D) < 4;
   const S number = value == value ? value : S(0);
   const S above = number > low ? number : low;
-  if constexpr (exact) {
-    return static_cast<D>(static_cast<int32_t>(whole(above < high ? above : high)));
+  if constexpr (sizeof(D) < 4) {
+    // A unit and a half added leaves the rounded number in the lowest bits, of negative ones too.
+    using Bits = typename Shape<S>::Bits;
+    constexpr S shift = Shape<S>::unit + Shape<S>::unit / 2;
+    const S inside = above < high ? above : high;
+    return static_cast<D>(bit_cast<Bits>(inside + shift) - bit_cast<Bits>(shift));
   } else {
+    // `high` may have been rounded up: what reaches it is set by hand.
     const S inside = above < high ? above : S(0);
     const D converted = static_cast<D>(whole(inside));
     return above < high ? converted : static_cast<D>(Limits<D>::high);
