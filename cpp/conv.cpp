@@ -206,6 +206,24 @@ class LayerTile {
          out_scratch_ ? target_.channel : problem_.y.channel, run);
   }
 
+  // What to ask the memory for while a block is multiplied: pixels `blocks` blocks of rows on.
+  struct Ahead {
+    const char* data = nullptr;
+    ptrdiff_t pixel = 0, channel = 0;
+    ptrdiff_t blocks = 0;
+  };
+
+  // x's pixels of the tile after this one, which are staged next, where they lie as this one's do; else nothing.
+  Ahead next_tile() const {
+    const PixelAxes& axes = problem_.source;
+    if (axes.size() != 1 || last_ == problem_.pixels) return {};
+    const PixelAxis& axis = axes.back();
+    const bool contiguous = (rows_ ? problem_.x.channel : axis.x) == static_cast<ptrdiff_t>(size_of(problem_.x.dtype));
+    if (!contiguous) return {};
+    return {x_channel(0) + static_cast<ptrdiff_t>(last_) * axis.x, axis.x,
+            problem_.x.channel * static_cast<ptrdiff_t>(depth_), 0};
+  }
+
   void multiply(size_t channel, size_t channels) const {
     const bool ends = channel + channels == problem_.in_channels;
     Multiply m{};
@@ -228,6 +246,8 @@ class LayerTile {
     const ptrdiff_t vector_bytes = static_cast<ptrdiff_t>(width) * size_;
     const ptrdiff_t skipped = static_cast<ptrdiff_t>(channel) * vector_bytes;
 
+    const Ahead ahead = staged_ ? next_tile() : Ahead{};
+
     if (rows_) {
       m.lane_vector = weights_.panel_bytes();
       m.lane_channel = vector_bytes;
@@ -249,7 +269,7 @@ class LayerTile {
                           m.out_row = y_pixel;
                           m.residual = residual ? residual + run.residual + lane_bytes : nullptr;
                           m.residual_row = run.residual_step;
-                          multiply_rows(m, vectors, run.n, 0);
+                          multiply_rows(m, vectors, run.n, 0, ahead.data ? ahead : Ahead{x, x_pixel, 0, 1});
                         });
                       });
     } else {
@@ -271,11 +291,15 @@ class LayerTile {
             const ptrdiff_t row = static_cast<ptrdiff_t>(k);
             m.rows = weights_.panel(group_, filter_ + k) + skipped;
             m.lanes_ahead = k == 0 && !in_scratch_;
+            m.ahead = ahead.data + static_cast<ptrdiff_t>(lane) * ahead.pixel;
+            m.ahead_channel = ahead.channel;
+            m.ahead_column = static_cast<ptrdiff_t>(vectors * width) * ahead.pixel;
+            m.ahead_blocks = k == 0 && ahead.data ? static_cast<size_t>((m.ahead_column + 63) / 64) : 0;
             m.out = y + out_bytes + row * y_channel;
             m.bias = bias ? bias + row * size_ : nullptr;
             m.scale = scale ? scale + row * size_ : nullptr;
             m.residual = residual ? residual + run.residual + lane_bytes + row * m.residual_row : nullptr;
-            multiply_rows(m, vectors, std::min(width, filters_ - k), size_);
+            multiply_rows(m, vectors, std::min(width, filters_ - k), size_, {});
           }
         });
       });
@@ -296,7 +320,7 @@ class LayerTile {
   }
 
   // `m` as it stands for the first of `rows` rows; every row moves bias and scale on by `bias_row` bytes.
-  void multiply_rows(Multiply& m, size_t vectors, size_t rows, ptrdiff_t bias_row) const {
+  void multiply_rows(const Multiply& m, size_t vectors, size_t rows, ptrdiff_t bias_row, const Ahead& ahead) const {
     const MultiplyFamily& family = *plan_.family;
     split(rows, family.max_rows[vectors - 1], [&](size_t first, size_t count, size_t height) {
       Multiply block = m;
@@ -307,6 +331,15 @@ class LayerTile {
       if (block.scale) block.scale += row * bias_row;
       if (block.residual) block.residual += row * m.residual_row;
       block.blocks = count;
+      if (rows_) {
+        const ptrdiff_t high = static_cast<ptrdiff_t>(height);
+        block.ahead = ahead.data + (row + ahead.blocks * high) * ahead.pixel;
+        block.ahead_block = high * ahead.pixel;
+        block.ahead_channel = block.ahead_block / static_cast<ptrdiff_t>(std::max<size_t>(m.channels, 1));
+        block.ahead_blocks = count;
+      } else if (first > 0) {
+        block.ahead_blocks = 0;
+      }
       family.fn[vectors - 1][height - 1](block);
     });
   }

@@ -67,6 +67,10 @@ struct Multiply {
   // [lo, hi], rounded half to even, plus the zero point. One number a row or a lane, as the bias is.
   const char* scale;
   int zero_point;
+  // What to ask the memory for meanwhile, a line with each channel; nothing after the first `ahead_blocks`.
+  const char* ahead;
+  ptrdiff_t ahead_channel, ahead_column, ahead_block;
+  size_t ahead_blocks;
   bool lanes_ahead;   // the lanes are met for the first time here, and the next column lies beside this one
   size_t last_lanes;  // lanes in use in the last vector of the last column, 1 … width
   size_t columns;     // repeat for this many columns of lanes, each where the one before ends …

@@ -29,7 +29,8 @@ inline __attribute__((always_inline)) void load_lanes(typename V::Reg (&lane)[N]
 
 template <class V, int R, int N, bool Masked, bool LanesAhead>
 inline __attribute__((always_inline)) void sum_channels(typename V::Reg (&acc)[R][N], const Multiply& a,
-                                                        const char* rows, const char* lanes, typename V::Mask mask) {
+                                                        const char* rows, const char* lanes, const char* ahead,
+                                                        ptrdiff_t ahead_channel, typename V::Mask mask) {
   // One pointer for four rows: base + {0, 1, 2} * stride are addressing modes, 3 * stride is a register.
   constexpr int groups = (R + 3) / 4;
   const ptrdiff_t offset[4] = {0, a.row_stride, 2 * a.row_stride, 3 * a.row_stride};
@@ -37,16 +38,15 @@ inline __attribute__((always_inline)) void sum_channels(typename V::Reg (&acc)[R
 #pragma GCC unroll 32
   for (int g = 0; g < groups; ++g) row[g] = rows + 4 * g * a.row_stride;
   const ptrdiff_t row_channel = a.row_channel, lane_channel = a.lane_channel, lane_vector = a.lane_vector;
-  // Pixels come from far away, and are asked for before their turn. As rows, the next block's follow this one's in
-  // memory: a line of them with each channel is in time. As lanes, the next column's are beside this one's.
-  const char* ahead = row[0] + R * a.row_stride;
+  // Pixels come from far away, and are asked for before their turn: as lanes that are met for the first time, the next
+  // column's, beside this one's; else a line with each channel of what the caller says.
   for (size_t c = a.channels; c != 0; --c) {
     if constexpr (LanesAhead) {
 #pragma GCC unroll 32
       for (int j = 0; j < N; ++j) __builtin_prefetch(lanes + (N + j) * lane_vector);
     } else {
       __builtin_prefetch(ahead);
-      ahead += R * sizeof(typename V::Scalar);
+      ahead += ahead_channel;
     }
     typename V::Reg lane[N];
     load_lanes<V, N, Masked>(lane, lanes, lane_vector, mask);
@@ -92,8 +92,8 @@ inline __attribute__((always_inline)) void store_quantized(const typename V::Reg
 template <class V, int R, int N>
 inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, const char* rows, const char* lanes,
                                                          const char* bias, const char* residual, const char* scale,
-                                                         char* out, bool tail, typename V::Mask mask,
-                                                         bool lanes_ahead) {
+                                                         char* out, const char* ahead, ptrdiff_t ahead_channel,
+                                                         bool tail, typename V::Mask mask, bool lanes_ahead) {
   using Reg = typename V::Reg;
   using T = typename V::Scalar;
   constexpr ptrdiff_t vector_bytes = V::width * sizeof(T);
@@ -115,11 +115,11 @@ inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, cons
     }
   }
   if (V::all_lanes || tail)
-    lanes_ahead ? sum_channels<V, R, N, true, true>(acc, a, rows, lanes, mask)
-                : sum_channels<V, R, N, true, false>(acc, a, rows, lanes, mask);
+    lanes_ahead ? sum_channels<V, R, N, true, true>(acc, a, rows, lanes, ahead, ahead_channel, mask)
+                : sum_channels<V, R, N, true, false>(acc, a, rows, lanes, ahead, ahead_channel, mask);
   else
-    lanes_ahead ? sum_channels<V, R, N, false, true>(acc, a, rows, lanes, mask)
-                : sum_channels<V, R, N, false, false>(acc, a, rows, lanes, mask);
+    lanes_ahead ? sum_channels<V, R, N, false, true>(acc, a, rows, lanes, ahead, ahead_channel, mask)
+                : sum_channels<V, R, N, false, false>(acc, a, rows, lanes, ahead, ahead_channel, mask);
   if (bias && a.bias_per_row) {
 #pragma GCC unroll 32
     for (int i = 0; i < R; ++i) {
@@ -185,10 +185,14 @@ void multiply(const Multiply& a) noexcept {
     const char* residual = a.residual ? a.residual + row * a.residual_row : nullptr;
     const char* scale = a.scale && a.bias_per_row ? a.scale + row * ptrdiff_t(sizeof(float)) : a.scale;
     char* out = a.out + row * a.out_row;
+    const bool asks = block < a.ahead_blocks;
+    const char* ahead = asks ? a.ahead + ptrdiff_t(block) * a.ahead_block : rows;
+    const ptrdiff_t ahead_channel = asks ? a.ahead_channel : 0, ahead_column = asks ? a.ahead_column : 0;
     for (size_t left = a.columns; left != 0; --left) {
       const bool tail = left == 1 && a.last_lanes != V::width;
-      multiply_tile<V, R, N>(a, rows, lanes, bias, residual, scale, out, tail, tail ? last : all,
+      multiply_tile<V, R, N>(a, rows, lanes, bias, residual, scale, out, ahead, ahead_channel, tail, tail ? last : all,
                              a.lanes_ahead && block == 0);
+      ahead += ahead_column;
       lanes += N * a.lane_vector;
       out += out_column;
       bias += bias_column;
