@@ -38,12 +38,12 @@ inline __attribute__((always_inline)) void sum_channels(typename V::Reg (&acc)[R
 #pragma GCC unroll 32
   for (int g = 0; g < groups; ++g) row[g] = rows + 4 * g * a.row_stride;
   const ptrdiff_t row_channel = a.row_channel, lane_channel = a.lane_channel, lane_vector = a.lane_vector;
-  // Pixels come from far away, and are asked for before their turn: as lanes that are met for the first time, the next
-  // column's, beside this one's; else a line with each channel of what the caller says.
+  // Pixels come from far away, and are asked for before their turn: as lanes that are met for the first time, those of
+  // the column after the next, into the second-level cache; else a line with each channel of what the caller says.
   for (size_t c = a.channels; c != 0; --c) {
     if constexpr (LanesAhead) {
 #pragma GCC unroll 32
-      for (int j = 0; j < N; ++j) __builtin_prefetch(lanes + (N + j) * lane_vector);
+      for (int j = 0; j < N; ++j) __builtin_prefetch(lanes + (2 * N + j) * lane_vector, 0, 2);
     } else {
       __builtin_prefetch(ahead);
       ahead += ahead_channel;
