@@ -111,7 +111,9 @@ constexpr double int32_limit = 2147483647, exact_in_float64 = 9007199254740992;
 }  // namespace
 
 bool choose_types(DType x, const DType* residual, const Factors& f, const DType* asked, Types& types) {
-  if (x == DType::int64 || (f.quantized && x != DType::uint8 && x != DType::int8)) return false;
+  if (x == DType::int64 || (residual && *residual == DType::int64) ||
+      (f.quantized && x != DType::uint8 && x != DType::int8))
+    return false;
   if (f.quantized) {
     types = {DType::int32, *asked};
     return true;

@@ -106,7 +106,7 @@ struct Types {
 // The type of the sums and that of the result: the data decide, `asked` (null: nothing was asked for) overrides the
 // result's. Integer pixels, weights, bias and residual give exact integers: int32 where no sum of those types can be
 // beyond it, else int64, except that 8-bit numbers are never widened without being asked to. False where an exact sum
-// cannot be promised, or x has no such types.
+// cannot be promised, or x or residual is of no type of pixels.
 bool choose_types(DType x, const DType* residual, const Factors&, const DType* asked, Types&);
 
 // A call's geometry. `steps` has one entry an axis of x (1 on the channel axis); y and the residual have x's

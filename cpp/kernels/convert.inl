@@ -89,7 +89,7 @@ inline float rounded_to_odd(double value) {
   const uint32_t bits = bit_cast<uint32_t>(nearest);
   const double back = nearest;
   const bool inexact = back < value || back > value;  // not for NaN
-  const bool too_far = back < 0 ? back < value : back > value;
+  const bool too_far = __builtin_fabs(back) > __builtin_fabs(value);
   return bit_cast<float>(inexact ? (bits - (too_far ? 1 : 0)) | 1 : bits);
 }
 
