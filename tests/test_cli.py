@@ -191,6 +191,10 @@ def test_selftest_finds_every_kernel_right(run: Run) -> None:
     for kernel in conv1x1._conv1x1.kernels():
         line = next(line for line in result.out.splitlines() if line.startswith(f"{kernel['name']} "))
         assert line.endswith("ok") if kernel["supported"] else "skipped" in line
+    conversions = [line.split() for line in result.out.splitlines() if line.startswith("conversions ")]
+    assert [(isa, end) for _, isa, *_, end in conversions] == [
+        (isa, "ok") for isa in conv1x1._conv1x1.config()["isas_supported"]
+    ]
 
 
 @pytest.fixture
@@ -215,7 +219,7 @@ def test_selftest_skips_what_the_cpu_lacks(run: Run, two_kernels: list[str | Non
     result = run("selftest")
     assert result.code == 0, result.out
     assert "third   avx1024   skipped: this CPU does not run avx1024" in result.out
-    assert result.out.endswith("\nall 2 kernels are right\n")
+    assert result.out.endswith("\nall 3 kernels and conversions are right\n")
 
 
 def _large(y: Any) -> Any:
@@ -276,7 +280,35 @@ def test_selftest_finds_a_wrong_kernel(
     assert first.split()[::4] == ["first", "ok"]
     assert second.split()[::4] == ["second", "FAILED"]
     assert words in complaint
-    assert result.out.endswith("\n1 of 2 kernels FAILED\n")
+    assert result.out.endswith("\n1 of 3 kernels and conversions FAILED\n")
+
+
+@pytest.mark.parametrize(
+    ("break_", "words"),
+    [
+        (lambda y: y - 1 if y.dtype == np.int64 else y, "int64 -1 instead of 0"),
+        (lambda y: np.where(np.isnan(y), 0, y) if y.dtype == np.float16 else y, "float16 0.0 instead of nan"),
+        (lambda y: np.where(y == 255, 0, y) if y.dtype == np.uint8 else y, "uint8 0 instead of 255"),
+    ],
+)
+def test_selftest_finds_a_wrong_conversion(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    two_kernels: list[str | None],
+    break_: Callable[[Any], Any],
+    words: str,
+) -> None:
+    def broken(*arguments: Any, **options: Any) -> Any:
+        y = conv1x1.conv1x1(*arguments, **options)
+        return y if "groups" in options else break_(y)
+
+    monkeypatch.setattr(selftest, "conv1x1", broken)
+    result = run("selftest")
+    assert result.code == 1
+    row, complaint = result.out.splitlines()[-7:-5]
+    assert row.split()[::4] == ["conversions", "FAILED"]
+    assert words in complaint
+    assert result.out.endswith("\n1 of 3 kernels and conversions FAILED\n")
 
 
 # demo

@@ -53,21 +53,16 @@ WRONG_X = [
     Wrong("axis bool", TypeError, "channel_axis", "int", "True", channel_axis=True),
     Wrong("axis string", TypeError, "channel_axis", "int", "'last'", channel_axis="last"),
     Wrong("axis None", TypeError, "channel_axis", "int", "None", channel_axis=None),
-    Wrong("int64", TypeError, "int64", "float32 and float64", "astype(np.float32)", x=np.ones((5, 7, 6), np.int64)),
-    Wrong("uint8", TypeError, "uint8", "float32 and float64", x=np.ones((5, 7, 6), np.uint8)),
-    Wrong("bool", TypeError, "bool", "float32 and float64", x=np.ones((5, 7, 6), bool)),
-    Wrong("list of ints", TypeError, "int64", "np.float32", x=[[1, 2, 3, 4, 5, 6]]),
-    Wrong("float16", TypeError, "float16", "float32 and float64", x=X.astype(np.float16)),
-    Wrong("longdouble", TypeError, str(np.dtype(np.longdouble)), "float32 and float64", x=X.astype(np.longdouble)),
-    Wrong("complex", TypeError, "complex64", "float32 and float64", x=X.astype(np.complex64)),
-    Wrong("object", TypeError, "object", "float32 and float64", x=X.astype(object)),
-    Wrong("strings", TypeError, "float32 and float64", x=np.array(["a"] * 6)),
-    Wrong("string", TypeError, "float32 and float64", x="pixels"),
-    Wrong("None", TypeError, "object", "float32 and float64", x=None),
-    Wrong("records", TypeError, "float32 and float64", x=np.zeros(6, [("v", "f4")])),
+    Wrong(
+        "longdouble", TypeError, str(np.dtype(np.longdouble)), "float16, bfloat16, float32", x=X.astype(np.longdouble)
+    ),
+    Wrong("complex", TypeError, "complex64", "float16, bfloat16, float32", x=X.astype(np.complex64)),
+    Wrong("object", TypeError, "object", "float16, bfloat16, float32", x=X.astype(object)),
+    Wrong("strings", TypeError, "float16, bfloat16, float32", x=np.array(["a"] * 6)),
+    Wrong("string", TypeError, "float16, bfloat16, float32", x="pixels"),
+    Wrong("None", TypeError, "object", "float16, bfloat16, float32", x=None),
+    Wrong("records", TypeError, "float16, bfloat16, float32", x=np.zeros(6, [("v", "f4")])),
     Wrong("masked", TypeError, "x is a masked array", "x.filled", x=masked(5, 7, 6)),
-    Wrong("byte order", TypeError, ">f4", "byte order", "newbyteorder", x=X.astype(">f4")),
-    Wrong("byte order of float64", TypeError, ">f8", "byte order", x=X.astype(">f8")),
 ]
 
 WRONG_W = [
@@ -126,9 +121,7 @@ WRONG_OPTIONS = [
     Wrong("leaky_relu NaN", ValueError, "NaN", activation=("leaky_relu", NAN)),
     Wrong("clip with a string", TypeError, "numbers", activation=("clip", "low", 1)),
     Wrong("clip with None", TypeError, "numbers", activation=("clip", None, 1)),
-    Wrong("dtype float16", TypeError, "float16", "float32 and float64", dtype=np.float16),
-    Wrong("dtype int", TypeError, "int64", "float32 and float64", dtype=np.int64),
-    Wrong("dtype of another byte order", TypeError, ">f4", "float32 and float64", dtype=">f4"),
+    Wrong("dtype of another byte order", TypeError, ">f4", "float16, bfloat16, float32", dtype=">f4"),
     Wrong("dtype unknown", TypeError, "smooth", dtype="smooth"),
 ]
 
@@ -136,9 +129,7 @@ WRONG_OPTIONS = [
 WRONG_CALL = [
     Wrong("residual of x's shape", ValueError, "residual has shape (5, 7, 6)", "(5, 7, 4)", residual=X),
     Wrong("residual to broadcast", ValueError, "residual has shape (4,)", "(5, 7, 4)", residual=np.ones(4, "f")),
-    Wrong("residual int", TypeError, "residual", "int64", residual=np.ones((5, 7, 4), np.int64)),
     Wrong("residual masked", TypeError, "residual is a masked array", residual=masked(5, 7, 4)),
-    Wrong("residual byte order", TypeError, "residual", ">f4", residual=np.ones((5, 7, 4), ">f4")),
     Wrong("residual a string", TypeError, "residual", residual="x"),
     Wrong("threads 0", ValueError, "threads must be ≥ 1", "0", threads=0),
     Wrong("threads -1", ValueError, "threads must be ≥ 1", "-1", threads=-1),
@@ -153,10 +144,7 @@ WRONG_OUT = [
     Wrong("out flat", ValueError, "out has shape (140,)", "(5, 7, 4)", out=np.zeros(140, "f")),
     Wrong("out read-only", ValueError, "read-only", out=read_only(5, 7, 4)),
     Wrong("out broadcast", ValueError, "read-only", out=np.broadcast_to(np.zeros(4, "f"), (5, 7, 4))),
-    Wrong("out int", TypeError, "i8", "float32 and float64", out=np.zeros((5, 7, 4), np.int64)),
-    Wrong("out float16", TypeError, "f2", "float32 and float64", out=np.zeros((5, 7, 4), np.float16)),
-    Wrong("out complex", TypeError, "c8", "float32 and float64", out=np.zeros((5, 7, 4), np.complex64)),
-    Wrong("out byte order", TypeError, ">f4", "native float32 and float64", out=np.zeros((5, 7, 4), ">f4")),
+    Wrong("out complex", TypeError, "complex64", "float16, bfloat16, float32", out=np.zeros((5, 7, 4), np.complex64)),
     Wrong("out a list", TypeError, "list", "np.empty((5, 7, 4), np.float32)", out=[0.0]),
     Wrong("out a tuple", TypeError, "tuple", out=(np.zeros((5, 7, 4), "f"),)),
     Wrong("out masked", TypeError, "MaskedArray", out=masked(5, 7, 4)),

@@ -34,6 +34,14 @@ GOLDEN = {
     ("float64", "gelu"): "594500097578be77481bc247819c29fb4c91a14ad9f5d482308d08c4107a11e4",
 }
 
+GOLDEN_TYPES = {
+    ("float16", "float16"): "feb19bbc6bae390f0da845dbd53d60d449ff573b35fd608508309d048b47be15",
+    ("bfloat16", "bfloat16"): "1ecbc21422161c768e884745492818059f2c365c3c8a4142d06364a64fa82441",
+    ("uint8", "float32"): "d23a1b96b02e43329a537ab5b80085af938a2f26dd456daa15449e1aa5f9a68a",
+    ("int8", "int32"): "a454a73edb381b301c84114702070990de9065d09117fc0766135d6505e33953",
+    ("uint8", "int32"): "036c25be5e651c9c4d3ce0779147685af31fa5d8c8bde30d4fb5b9477b1ba5c0",
+}
+
 
 def numbers(*shape: int, seed: int, dtype: str) -> np.ndarray:
     """Fractions in [-1, 1) from a multiplicative generator on integers: no library's random numbers, no libm."""
@@ -53,6 +61,32 @@ def digest(dtype: str, activation: str | None) -> str:
         assert first.T.tobytes() == y.tobytes()
         total.update(y.tobytes())
     return total.hexdigest()
+
+
+def digest_of_types(x_type: str, y_type: str) -> str:
+    """The same for pixels of any type: every byte, or as many fractions; with integer weights for an integer result."""
+    total = hashlib.sha256()
+    for pixels, channels, filters, groups in SHAPES:
+        steps = np.floor(128 * numbers(pixels, channels, seed=1, dtype="float64"))
+        x = steps.astype(np.int8).view(x_type) if x_type.endswith("int8") else (steps / 128).astype(x_type)
+        w, bias = (
+            numbers(filters, channels // groups, seed=2, dtype="float32"),
+            numbers(filters, seed=3, dtype="float32"),
+        )
+        if y_type == "int32":
+            w, bias = np.floor(128 * w).astype(np.int8), np.floor(2**20 * bias).astype(np.int32)
+        y = conv1x1(x, w, bias, groups=groups, activation="relu")
+        first = conv1x1(x.T, w, bias, groups=groups, activation="relu", channel_axis=0)
+        assert (y.dtype, first.T.tobytes()) == (y_type, y.tobytes())
+        total.update(y.tobytes())
+    return total.hexdigest()
+
+
+@pytest.mark.parametrize(("x_type", "y_type"), GOLDEN_TYPES)
+def test_golden_types(isa: str, x_type: str, y_type: str) -> None:
+    if x_type == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    assert digest_of_types(x_type, y_type) == GOLDEN_TYPES[x_type, y_type]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -13,22 +13,37 @@ from conv1x1.runtime import restricted
 
 KERNELS = {k["name"]: k for k in _conv1x1.kernels() if k["supported"]}
 CHAIN = [name for name, k in KERNELS.items() if k["method"] == "multiply"]
+#: Every kernel of rows × lanes in every orientation it has: quads of channels come in one for each.
+WAYS = [
+    (name, orientation)
+    for name, orientation in product(CHAIN, ["pixels_as_rows", "pixels_as_lanes"])
+    if "_i8_" not in name or name.endswith("_lanes") == (orientation == "pixels_as_lanes")
+]
 FEW = [name for name, k in KERNELS.items() if k["method"] == "few_filters"]
 FEW_LANES = [name for name, k in KERNELS.items() if k["method"] == "few_filters_lanes"]
 
 
+def blank(shape: Any, dtype: Any, **options: Any) -> Any:
+    """An array of what is no result here: NaN, or for integers a number."""
+    return np.full(shape, np.nan if np.dtype(dtype).kind == "f" else 101, dtype, **options)
+
+
+def is_blank(a: Any) -> Any:
+    return np.isnan(a) if a.dtype.kind == "f" else a == 101
+
+
 def guarded(a: Any) -> Any:
-    """A copy of a matrix inside a larger one of NaN."""
-    guard = np.full([n + 2 for n in a.shape], np.nan, a.dtype)
+    """A copy of a matrix inside a larger blank one."""
+    guard = blank([n + 2 for n in a.shape], a.dtype)
     inside = guard[1:-1, 1:-1]
     inside[...] = a
     return inside
 
 
 def assert_clean(out: Any) -> None:
-    """All of `out` was written, and nothing around it."""
-    assert not np.isnan(out).any()
-    assert np.isnan(out.base).sum() == out.base.size - out.size
+    """Nothing around `out` was written; for floats, all of it was (a sum of integers may be the blank)."""
+    assert out.dtype.kind != "f" or not is_blank(out).any()
+    assert is_blank(out.base).sum() == out.base.size - out.size + is_blank(out).sum()
 
 
 def expected(x: Any, w: Any, bias: Any = None, residual: Any = None, clip: tuple[float, float] | None = None) -> Any:
@@ -39,60 +54,71 @@ def expected(x: Any, w: Any, bias: Any = None, residual: Any = None, clip: tuple
 
 
 class Tile:
-    """One convolution in place, with its arrays set in NaN."""
+    """One convolution in place, with its arrays set in NaN; of a kernel for integers, with its pixels of `x_type`."""
 
-    def __init__(self, exact: Any, dtype: Any, first: bool) -> None:
+    def __init__(self, exact: Any, dtype: Any, first: bool, x_type: str = "uint8") -> None:
         self.exact, self.dtype, self.first = exact, dtype, first
+        self.x_type, self.w_type = (x_type, "int8") if dtype == "int32" else (dtype, dtype)
 
     def turned(self, a: Any) -> Any:
         return guarded(np.ascontiguousarray(a.T) if self.first else a)
 
     def check(self, pixels: int, channels: int, filters: int, epilogue: int = 0) -> dict[str, Any]:
-        """Multiply, with bias, residual and clamp as the bits of `epilogue` say; the plan comes back."""
-        x, w = self.exact(pixels, channels, dtype=self.dtype), self.exact(filters, channels, dtype=self.dtype)
+        """Multiply, with bias, residual and clamp as the bits of `epilogue` say; the plan comes back.
+
+        Kernels for integers add no residual.
+        """
+        epilogue &= 5 if self.dtype == "int32" else 7
+        x, w = self.exact(pixels, channels, dtype=self.x_type), self.exact(filters, channels, dtype=self.w_type)
         bias = self.exact(filters, dtype=self.dtype) if epilogue & 1 else None
         residual = self.exact(pixels, filters, dtype=self.dtype, seed=1) if epilogue & 2 else None
         clip = (-5.0, 17.0) if epilogue & 4 else None
         layer = Conv1x1(w, bias, channel_axis=0 if self.first else -1, activation=clip and ("clip", *clip))
-        data, out = self.turned(x), self.turned(np.full((pixels, filters), np.nan, self.dtype))
+        data, out = self.turned(x), self.turned(blank((pixels, filters), self.dtype))
         layer(data, None if residual is None else self.turned(residual), out)
         assert_clean(out)
         np.testing.assert_array_equal(out.T if self.first else out, expected(x, w, bias, residual, clip))
-        return layer.plan(data)
+        plan = layer.plan(data)
+        assert (plan["arithmetic"], plan["dtype"]) == (self.dtype, self.dtype)
+        return plan
 
 
 # ------------------------------------------------------------------------------------------ at the tile edges
 
 
-@pytest.mark.parametrize("name", CHAIN)
-@pytest.mark.parametrize("orientation", ["pixels_as_rows", "pixels_as_lanes"])
+@pytest.mark.parametrize(("name", "orientation"), WAYS)
 def test_tile_edges(exact: Any, name: str, orientation: str) -> None:
     """Rows and lanes one below, at and one above the tile, twice it and beyond, in prime numbers too."""
     kernel, first = KERNELS[name], orientation == "pixels_as_lanes"
     rows, lanes = kernel["rows"], kernel["lanes"]
     some_rows = sorted({1, 2, max(rows - 1, 1), rows, rows + 1, 2 * rows + 1, 3 * rows - 1, 29})
     some_lanes = sorted({1, max(lanes - 1, 1), lanes, lanes + 1, 2 * lanes, 2 * lanes + 3, 31})
-    channels = cycle([1, 2, 3, 15, 16, 17, 31, 0])
-    tile = Tile(exact, kernel["dtype"], first)
+    channels = cycle([1, 2, 3, 15, 16, 17, 31, 0, 4, 5, 8])
+    x_types = cycle(["uint8", "int8", "uint8"])
     with restricted(kernel=name, orientation=orientation):
         for (r, v), c, epilogue in zip(product(some_rows, some_lanes), channels, cycle(range(7)), strict=False):
+            tile = Tile(exact, kernel["dtype"], first, next(x_types))
             plan = tile.check(v if first else r, c, r if first else v, epilogue)
             assert (plan["kernel"], plan["orientation"], plan["order"]) == (name, orientation, "chain")
-            assert not plan["stages_x"]
+            in_place = kernel["dtype"] != "int32" or (
+                "_i8_" in name and not first and tile.x_type == "uint8" and c % 4 == 0
+            )
+            assert plan["stages_x"] == (not in_place)
             assert not plan["scratches_y"]
 
 
-@pytest.mark.parametrize("name", CHAIN)
+@pytest.mark.parametrize(("name", "orientation"), WAYS)
 @pytest.mark.parametrize("epilogue", range(8))
-def test_bias_residual_and_clamp(exact: Any, name: str, epilogue: int) -> None:
-    kernel = KERNELS[name]
+def test_bias_residual_and_clamp(exact: Any, name: str, orientation: str, epilogue: int) -> None:
+    kernel, first = KERNELS[name], orientation == "pixels_as_lanes"
     r, v = kernel["rows"] + 3, kernel["lanes"] + 5
-    for first, orientation in enumerate(["pixels_as_rows", "pixels_as_lanes"]):
-        with restricted(kernel=name, orientation=orientation):
-            Tile(exact, kernel["dtype"], bool(first)).check(v if first else r, 33, max(r, 5) if first else v, epilogue)
+    with restricted(kernel=name, orientation=orientation):
+        for x_type in ("uint8", "int8")[: 2 if kernel["dtype"] == "int32" else 1]:
+            tile = Tile(exact, kernel["dtype"], first, x_type)
+            tile.check(v if first else r, 33, max(r, 5) if first else v, epilogue)
 
 
-@pytest.mark.parametrize("name", CHAIN)
+@pytest.mark.parametrize("name", [name for name, orientation in WAYS if orientation == "pixels_as_lanes"])
 def test_long_rows_of_pixels(exact: Any, name: str) -> None:
     """More pixels than the filters pass over together, channels first, in lengths that divide by nothing."""
     with restricted(kernel=name, orientation="pixels_as_lanes"):
@@ -152,19 +178,19 @@ def laid_out(a: Any, form: str) -> Any:
     if form == "channels first":
         return np.asfortranarray(a)
     if form == "both odd":
-        memory = np.full((2 * pixels, 3 * channels), np.nan, a.dtype)
+        memory = blank((2 * pixels, 3 * channels), a.dtype)
         memory[::2, ::3] = a
         return memory[::2, ::3]
     if form == "pages apart":
-        memory = np.full((channels, max(pixels, 4096 // a.itemsize)), np.nan, a.dtype)
+        memory = blank((channels, max(pixels, 4096 // a.itemsize)), a.dtype)
         memory[:, :pixels] = a.T
         return memory[:, :pixels].T
     if form == "short runs":  # pairs of pixels: (pixels / 2, 2, channels), not to be merged
-        memory = np.full((pixels // 2, 3, channels), np.nan, a.dtype)
+        memory = blank((pixels // 2, 3, channels), a.dtype)
         memory[:, :2] = a.reshape(-1, 2, channels)
         return memory[:, :2]
     if form == "short runs, channels first":
-        memory = np.full((channels, pixels // 2, 3), np.nan, a.dtype)
+        memory = blank((channels, pixels // 2, 3), a.dtype)
         memory[..., :2] = a.T.reshape(channels, -1, 2)
         return memory[..., :2].transpose(1, 2, 0)
     raise ValueError(form)
@@ -184,15 +210,20 @@ def as_pairs(a: Any) -> Any:
 
 @pytest.mark.parametrize("orientation", ["pixels_as_rows", "pixels_as_lanes"])
 @pytest.mark.parametrize("filters", [3, 20])
-@pytest.mark.parametrize(("x_type", "y_type"), list(product(["float32", "float64"], repeat=2)))
+@pytest.mark.parametrize(
+    ("x_type", "y_type"),
+    [*product(["float32", "float64"], repeat=2), ("uint8", "int32"), ("int8", "float32"), ("float16", "int16")],
+)
 def test_every_path(exact: Any, isa: str, orientation: str, filters: int, x_type: str, y_type: str) -> None:
-    """In place, staged, through scratch and both, for either orientation and order."""
+    """In place, staged, through scratch and both, for either orientation and order; in float and integer sums."""
     x, w, bias = exact(46, 37, dtype=x_type), exact(filters, 37), exact(filters)
+    if x_type in ("uint8", "int8"):
+        w, bias = w.astype(np.int8), bias.astype(np.int32)
     residual = exact(46, filters, dtype=y_type, seed=1)
     with restricted(isa=isa, orientation=orientation):
         for x_form, y_form, adds, clip in product(X_FORMS, Y_FORMS, [False, True], [None, (0.0, np.inf)]):
             data = as_pairs(laid_out(x, x_form))
-            out = as_pairs(laid_out(np.full((46, filters), np.nan, y_type), y_form))
+            out = as_pairs(laid_out(blank((46, filters), y_type), y_form))
             layer = Conv1x1(w, bias, activation=clip and "relu")
             layer(data, residual.reshape(out.shape) if adds else None, out)
             y = expected(x, w, bias, residual if adds else None, clip)
@@ -377,16 +408,19 @@ def fenced(a, end):
 def numbers(*shape, dtype):
     return np.random.default_rng(0).integers(-4, 5, shape).astype(dtype)
 
-def check(pixels, channels, filters, dtype, first, end):
-    x, w, b = (numbers(*s, dtype=dtype) for s in [(pixels, channels), (filters, channels), (filters,)])
-    r = numbers(pixels, filters, dtype=dtype)
-    y = x @ w.T + b + r
+def check(pixels, channels, filters, types, first, end):
+    shapes = [(pixels, channels), (filters, channels), (filters,), (pixels, filters)]
+    x, w, b, r = (numbers(*s, dtype=t) for s, t in zip(shapes, types))
+    y = x.astype(types[3]) @ w.T.astype(types[3]) + b
+    integers = types[3] == "int32"  # whose kernels add no residual
+    if not integers:
+        y += r
     if first:
         x, r = x.T, r.T
-    out = fenced(np.zeros(r.shape, dtype), end)
+    out = fenced(np.zeros(r.shape, types[3]), end)
     layer = Conv1x1(fenced(w, end), fenced(b, end), channel_axis=0 if first else -1)
-    layer(fenced(np.ascontiguousarray(x), end), fenced(np.ascontiguousarray(r), end), out)
-    assert np.array_equal(out.T if first else out, y), (pixels, channels, filters, dtype, first, end)
+    layer(fenced(np.ascontiguousarray(x), end), None if integers else fenced(np.ascontiguousarray(r), end), out)
+    assert np.array_equal(out.T if first else out, y), (pixels, channels, filters, types, first, end)
     kept.clear()
 
 def check_moves(pixels, channels, x_type, y_type, step, end):
@@ -406,15 +440,18 @@ for kernel in _conv1x1.kernels():
     if kernel["isa"] != ISA:
         continue
     few, dtype, lanes = kernel["order"] == "lanes", kernel["dtype"], kernel["lanes"]
+    integers = [(t, "int8", "int32", "int32") for t in ("uint8", "int8")]
     with restricted(kernel=kernel["name"]):
-        for first, end in itertools.product([False, True], repeat=2):
+        for first, end, types in itertools.product(
+            [False, True], [False, True], integers if dtype == "int32" else [(dtype,) * 4]
+        ):
             if few:
                 for channels, filters in itertools.product([32, 33, 40, 47], [1, 2, 3, 4]):
-                    check(9, channels, filters, dtype, first, end)
+                    check(9, channels, filters, types, first, end)
             else:
-                for n in (1, lanes - 1, lanes, lanes + 1):
-                    check(n, 3, 7, dtype, first, end)
-                    check(7, 3, n, dtype, first, end)
+                for n, channels in itertools.product((1, lanes - 1, lanes, lanes + 1), (3, 4)):
+                    check(n, channels, 7, types, first, end)
+                    check(7, channels, n, types, first, end)
 for orientation in ("pixels_as_rows", "pixels_as_lanes"):
     with restricted(isa=ISA, orientation=orientation):
         types = ["f4", "f8"]

@@ -14,6 +14,8 @@ from conv1x1.runtime import restricted
 KEYS = {
     "kernel": str,
     "isa": str,
+    "arithmetic": str,
+    "dtype": str,
     "orientation": str,
     "order": str,
     "rows": int,
@@ -42,7 +44,9 @@ def test_what_is_in_a_plan(isa: str) -> None:
     plan = layer(16, 192).plan(sparse(28, 28, 192))
     assert {name: type(value) for name, value in plan.items()} == KEYS
     assert plan["isa"] == isa
-    assert plan["kernel"] in {k["name"] for k in _conv1x1.kernels() if k["isa"] == isa}
+    assert (plan["arithmetic"], plan["dtype"]) == ("float32", "float32")
+    its_own = {k["isa"] for k in _conv1x1.kernels() if (k["name"], k["dtype"]) == (plan["kernel"], "float32")}
+    assert its_own == {"avx512" if isa == "avx512vnni" else isa}  # which has kernels for integers only
     assert plan["orientation"] == "pixels_as_rows"
     assert not plan["stages_x"]
     assert not plan["scratches_y"]
@@ -158,12 +162,16 @@ def test_the_list_of_kernels() -> None:
     assert len(set(names)) == len(names)
     assert {k["isa"] for k in kernels} == set(config["isas_built"])
     assert {k["isa"] for k in kernels if k["supported"]} == set(config["isas_supported"])
-    for isa, dtype, order in product(config["isas_built"], ["float32", "float64"], ["chain", "lanes"]):
-        assert any((k["isa"], k["dtype"], k["order"]) == (isa, dtype, order) for k in kernels)
+    floats = [*product(["float32", "float64"], ["chain", "lanes"])]
+    for isa in config["isas_built"]:
+        there = {(k["dtype"], k["order"]) for k in kernels if k["isa"] == isa}
+        assert there == {*floats * (isa != "avx512vnni"), ("int32", "chain")}
+    operands = {"float32": "f32", "float64": "f64", "int32": "i16"}
     for k in kernels:
-        assert k["name"].startswith(f"{k['isa']}_f{k['dtype'][-2:]}_")
+        operand = "i8" if k["isa"] == "avx512vnni" else operands[k["dtype"]]
+        assert k["name"].startswith(f"{k['isa']}_{operand}_")
         if k["method"] == "multiply":
-            assert k["name"].endswith(f"_{k['rows']}x{k['lanes']}")
+            assert k["name"].removesuffix("_lanes").endswith(f"_{k['rows']}x{k['lanes']}")
 
 
 def test_the_configuration() -> None:

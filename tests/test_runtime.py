@@ -140,8 +140,10 @@ def test_the_best_instruction_set_is_used(fresh_python: Any) -> None:
     assert printed(fresh_python("import conv1x1; print(conv1x1._conv1x1.config()['isa'])")) == SUPPORTED[-1]
 
 
-def used() -> tuple[str, str]:
-    plan = Conv1x1(np.ones((8, 9))).plan(np.ones((7, 9), np.float32))
+def used(dtype: str = "float32") -> tuple[str, str]:
+    """What a call with sums of this type would use."""
+    x_type, w_type = ("uint8", "int8") if dtype == "int32" else (dtype, dtype)
+    plan = Conv1x1(np.ones((8, 9), w_type)).plan(np.ones((7, 9), x_type))
     return plan["isa"], plan["kernel"]
 
 
@@ -154,10 +156,13 @@ def test_restricted_and_back(name: str) -> None:
     with pytest.raises(ZeroDivisionError), restricted(isa=name):
         _ = 1 / 0
     assert used() == before
-    kernel = next(k["name"] for k in _conv1x1.kernels() if (k["isa"], k["order"]) == (name, "chain"))
-    with restricted(kernel=kernel):
-        assert used() == (name, kernel)
-    assert used() == before
+    for dtype in ("float32", "int32"):
+        before = used(dtype)
+        kernels = (k["name"] for k in _conv1x1.kernels() if (k["isa"], k["dtype"]) == (name, dtype))
+        if kernel := next(kernels, None):
+            with restricted(kernel=kernel):
+                assert used(dtype) == (name, kernel)
+            assert used(dtype) == before
 
 
 @pytest.mark.skipif(len(SUPPORTED) == 1, reason="needs a slow and a fast instruction set")
@@ -224,6 +229,8 @@ def test_show_config(capsys: Any) -> None:
         f"used {SUPPORTED[-1]}",
         "threads: 3",
         *(k["name"] for k in _conv1x1.kernels() if k["isa"] == config["isa"]),
+        used("float32")[1],
+        used("int32")[1],
     ):
         assert part in text
     assert ("no fused multiply-add" in text) == (not config["fused"])

@@ -97,7 +97,9 @@ def cast(y: Array, dtype: np.dtype[Any]) -> Array:
             return np.clip(y, limits.min, limits.max).astype(dtype)
         whole = np.rint(np.where(np.isnan(y), 0, y))
         inside = np.where((whole > limits.min) & (whole < limits.max), whole, 0).astype(dtype)
-        return np.where(whole >= limits.max, limits.max, np.where(whole <= limits.min, limits.min, inside)).astype(dtype)
+        return np.where(whole >= limits.max, limits.max, np.where(whole <= limits.min, limits.min, inside)).astype(
+            dtype
+        )
 
 
 def activate(y: Array, activation: tuple[str, float, float]) -> Array:

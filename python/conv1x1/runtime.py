@@ -11,6 +11,7 @@ import numpy as np
 from . import _check, _conv1x1
 
 _MOST_THREADS = 2**31 - 1
+_BUILDS_ON = {"avx512vnni": "avx512"}  # whose kernels it uses for all that it has none of its own for
 _restriction: tuple[str | None, str | None, str | None] = (None, None, None)
 
 
@@ -123,7 +124,8 @@ def show_config() -> None:
         f"instruction sets: built {', '.join(config['isas_built'])}; "
         f"found {', '.join(config['isas_supported'])}; used {config['isa']}"
     )
-    names = [k["name"] for k in _conv1x1.kernels() if k["isa"] == config["isa"]]
+    isas = (config["isa"], _BUILDS_ON.get(config["isa"]))
+    names = [k["name"] for k in _conv1x1.kernels() if k["isa"] in isas]
     print(f"kernels: {len(names)} for {config['isa']}: {', '.join(names)}")
     print(f"threads: {config['threads']}")
     if not config["fused"]:

@@ -1,7 +1,8 @@
 """Every kernel this CPU can run, against the definition, at the sizes where kernels break.
 
 A kernel works on tiles of rows × lanes, so each kernel's sizes are those around its tile's edges. All kernels of
-one summation order and type are given the cases of all of them, for they must come to the same bits.
+one summation order and type are given the cases of all of them, for they must come to the same bits. Before them come
+the conversions between the types of pixels and of results, with the numbers where conversions break.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from . import _conv1x1, conv1x1, reference, show_config
-from ._check import Activation, Array
+from ._check import PIXELS, Activation, Array
+from .reference import cast
 from .runtime import restricted
 
 Kernel: TypeAlias = Mapping[str, Any]
@@ -30,6 +32,15 @@ _VARIANTS: tuple[dict[str, Any], ...] = (
     {"groups": 2, "bias": True, "activation": ("leaky_relu", 0.25)},
     {"integers": True, "groups": 3, "stride": 2, "residual": True, "activation": "relu6"},
     {"stride": 3, "bias": True, "activation": ("clip", -1, 2)},
+)
+# The same for kernels of integers, which add no residual and know no activations but clamps.
+_INTEGER_VARIANTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"bias": True},
+    {"bias": True, "activation": "relu"},
+    {"stride": 2},
+    {"groups": 2, "bias": True, "activation": ("clip", -9000, 20000)},
+    {"groups": 3, "stride": 2, "activation": "relu6"},
 )
 _CURVED = ("hardsigmoid", "hardswish", "sigmoid", "silu", "tanh", "gelu")
 
@@ -77,31 +88,79 @@ def run() -> bool:
     """
     show_config()
     print("\nEvery kernel against the definition. Errors are in units of the bound, γ_{C+2}·(Σ|w||x| + |b|); integers")
-    print("must be exact, and all kernels of one order and type must come to the same bits.\n")
+    print("and conversions must be exact, and all kernels of one order and type must come to the same bits.\n")
     kernels = _conv1x1.kernels()
-    width = max(len(kernel["name"]) for kernel in kernels)
-    print(f"{'kernel':<{width}}  {'isa':<8}  {'cases':>5}  {'error':>6}")
-    failures = []
+    width, isa_width = (max(len(kernel[key]) for kernel in kernels) for key in ("name", "isa"))
+    print(f"{'kernel':<{width}}  {'isa':<{isa_width}}  {'cases':>5}  {'error':>6}")
+    failures: list[str] = []
+
+    def report(count: int, worst: float, failure: str) -> None:
+        failures.append(failure)
+        print(f"{count:>5}  {worst:>6.3f}  {'FAILED' if failure else 'ok'}", flush=True)
+        if failure:
+            print(f"    {failure}")
+
+    conversions = list(_conversions())
+    for isa in dict.fromkeys(kernel["isa"] for kernel in kernels if kernel["supported"]):
+        print(f"{'conversions':<{width}}  {isa:<{isa_width}}  ", end="")
+        report(len(conversions), 0, check_conversions(isa, conversions))
     for order, dtype in dict.fromkeys((kernel["order"], kernel["dtype"]) for kernel in kernels):
         family = [kernel for kernel in kernels if (kernel["order"], kernel["dtype"]) == (order, dtype)]
         able = [kernel for kernel in family if kernel["supported"]]
         problems = [problem(case, dtype, seed) for seed, case in enumerate(cases(able))]
         bits: list[bytes] | None = None  # those of the first kernel that is right
         for kernel in family:
-            print(f"{kernel['name']:<{width}}  {kernel['isa']:<8}  ", end="")
+            print(f"{kernel['name']:<{width}}  {kernel['isa']:<{isa_width}}  ", end="")
             if not kernel["supported"]:
                 print(f"skipped: this CPU does not run {kernel['isa']}")
                 continue
             verdict = check(kernel["name"], problems, bits)
-            failures.append(verdict.failure)
-            print(f"{len(problems):>5}  {verdict.worst:>6.3f}  {'FAILED' if verdict.failure else 'ok'}", flush=True)
-            if verdict.failure:
-                print(f"    {verdict.failure}")
-            else:
+            report(len(problems), verdict.worst, verdict.failure)
+            if not verdict.failure:
                 bits = bits or verdict.results
-    wrong = len(failures) - failures.count("")
-    print(f"\n{wrong} of {len(failures)} kernels FAILED" if wrong else f"\nall {len(failures)} kernels are right")
+    wrong, what = len(failures) - failures.count(""), f"{len(failures)} kernels and conversions"
+    print(f"\n{wrong} of {what} FAILED" if wrong else f"\nall {what} are right")
     return wrong == 0
+
+
+def _conversions() -> Iterator[tuple[Array, np.dtype[Any], Array]]:
+    """Pixels, a type, and what they are in it, for every pair of types."""
+    ends = [2.0**n for n in (-149, -126, -25, -24, -14, 7, 8, 11, 15, 16, 24, 31, 53, 63, 127)]
+    near = [v * f for v in ends for f in (1 - 2.0**-12, 1 - 2.0**-53, 1, 1 + 2.0**-52, 1 + 2.0**-10)]
+    halves = [v + 0.5 for v in (0, 1, 2, 126, 127, 254, 255, 32767, 65535, 2.0**22 + 1, 2.0**51 + 1)]
+    positive = [0, 1, 2, 3, 254, 65503, 65519, 65520, 1e-60, 1e60, np.inf, *near, *halves]
+    numbers = np.array([*positive, *(-v for v in positive), np.nan])
+    for pixel in PIXELS:
+        x = cast(numbers, pixel)
+        exact = x.astype(np.int64 if pixel.kind in "biu" else np.float64)
+        for dtype in (*(t for t in PIXELS if t.kind != "b"), np.dtype(np.int64)):
+            yield x, dtype, cast(exact, dtype)
+
+
+def check_conversions(isa: str, conversions: Iterable[tuple[Array, np.dtype[Any], Array]]) -> str:
+    """Convert all pixels to all types, by convolutions with weights of 1.
+
+    Parameters
+    ----------
+    isa : str
+        The instruction set.
+    conversions : iterable of (ndarray, dtype, ndarray)
+        Pixels, the type of the result, and the result.
+
+    Returns
+    -------
+    str
+        The first failure; "" for none.
+    """
+    with restricted(isa=isa):
+        for x, dtype, expected in conversions:
+            for filters in (1, 5):  # a few of them have a way of their own
+                y = conv1x1(x[:, None], np.ones((filters, 1), np.int8), dtype=dtype)
+                wrong = (y != expected[:, None]) & ~(np.isnan(y) & np.isnan(expected[:, None]))
+                if wrong.any():
+                    pixel = int(np.argwhere(wrong)[0, 0])
+                    return f"{x.dtype} {x[pixel]} becomes {dtype} {y[pixel, 0]} instead of {expected[pixel]}"
+    return ""
 
 
 def cases(kernels: Sequence[Kernel]) -> Iterator[Case]:
@@ -121,8 +180,11 @@ def cases(kernels: Sequence[Kernel]) -> Iterator[Case]:
     lanes_order = any(kernel["order"] == "lanes" for kernel in kernels)
     sizes = _lanes_sizes if lanes_order else _chain_sizes
     tiles = sorted({(kernel["rows"], kernel["lanes"]) for kernel in kernels})
-    for size, variant in zip(sizes(tiles), cycle(_VARIANTS), strict=False):
+    integers = any(kernel["dtype"] == "int32" for kernel in kernels)
+    for size, variant in zip(sizes(tiles), cycle(_INTEGER_VARIANTS if integers else _VARIANTS), strict=False):
         yield Case(*size, **variant)
+    if integers:
+        return
     for activation, channels_first in product(_CURVED, (False, True)):
         # Enough channels that the rounding of the curve itself is nothing beside the bound of their sum.
         yield Case((5, 7), 67, 3 if lanes_order else 11, channels_first, bias=True, activation=activation)
@@ -160,7 +222,7 @@ def problem(case: Case, dtype: str, seed: int) -> Problem:
     case : Case
         What to make.
     dtype : str
-        The type of all arrays.
+        The type of all arrays; of int32 sums, the pixels are uint8 or int8 and the weights int8, of any value.
     seed : int
         For the random numbers.
 
@@ -170,25 +232,33 @@ def problem(case: Case, dtype: str, seed: int) -> Problem:
         The arguments, what `reference` says, and the error that is allowed.
     """
     random = np.random.default_rng(seed)
+    integers = dtype == "int32"
 
-    def numbers(*shape: int) -> Array:
+    def numbers(kind: str, *shape: int) -> Array:
+        if integers:
+            limits = np.iinfo(kind)
+            return random.integers(max(limits.min, -(2**20)), min(limits.max, 2**20), shape, endpoint=True).astype(kind)
         values = random.integers(-8, 9, shape) if case.integers else random.standard_normal(shape)
-        return values.astype(dtype)
+        return values.astype(kind)
 
-    def image(pixels: Iterable[int], channels: int) -> Array:
-        return numbers(channels, *pixels) if case.channels_first else numbers(*pixels, channels)
+    def image(kind: str, pixels: Iterable[int], channels: int) -> Array:
+        return numbers(kind, channels, *pixels) if case.channels_first else numbers(kind, *pixels, channels)
 
-    x = image(((n - 1) * case.stride + 1 for n in case.pixels), case.in_channels * case.groups)
+    pixels = ((n - 1) * case.stride + 1 for n in case.pixels)
+    x = image(("uint8", "int8")[seed % 2] if integers else dtype, pixels, case.in_channels * case.groups)
     out_channels = case.out_channels * case.groups
-    w = numbers(out_channels, case.in_channels)
-    bias = numbers(out_channels) if case.bias else None
-    residual = image(case.pixels, out_channels) if case.residual else None
+    w = numbers("int8" if integers else dtype, out_channels, case.in_channels)
+    bias = numbers(dtype, out_channels) if case.bias else None
+    residual = image(dtype, case.pixels, out_channels) if case.residual else None
     axis = 0 if case.channels_first else -1
     options: dict[str, Any] = {"channel_axis": axis, "stride": case.stride, "groups": case.groups}
-    absolute = [None if array is None else np.abs(array) for array in (bias, residual)]
-    magnitude = reference(np.abs(x), np.abs(w), absolute[0], residual=absolute[1], **options)
+
+    def absolute(a: Array | None) -> Any:
+        return None if a is None else np.abs(a.astype(np.float64))
+
+    magnitude = reference(absolute(x), absolute(w), absolute(bias), residual=absolute(residual), **options)
     options |= {"residual": residual, "activation": case.activation}
-    u = _UNIT_ROUNDOFF[dtype]
+    u = _UNIT_ROUNDOFF.get(dtype, 0)  # sums of integers are exact
     n = case.in_channels + 2
     return Problem(case, (x, w, bias), options, reference(x, w, bias, **options), n * u / (1 - n * u) * magnitude)
 
@@ -229,10 +299,11 @@ def check(name: str, problems: Iterable[Problem], bits: Sequence[bytes] | None) 
 
 def _judge(task: Problem, y: Array) -> tuple[float, str]:
     """The largest error of a result, in units of the bound, and what is wrong with it, "" for nothing."""
-    x = task.arguments[0]
-    if (y.shape, y.dtype) != (task.expected.shape, x.dtype):
-        return 0.0, f"{y.dtype} {y.shape} instead of {x.dtype} {task.expected.shape}"
-    if task.case.integers:
+    w = task.arguments[1]
+    dtype = np.dtype(np.int32) if w.dtype == np.int8 else w.dtype
+    if (y.shape, y.dtype) != (task.expected.shape, dtype):
+        return 0.0, f"{y.dtype} {y.shape} instead of {dtype} {task.expected.shape}"
+    if task.case.integers or dtype == np.int32:
         return 0.0, "" if np.array_equal(y, task.expected) else "integers are not exact"
     error = float(np.max(np.abs(y - task.expected) / task.bound))
-    return error, "" if error <= _LIMIT[x.dtype.name] else f"error of {error:.3g} bounds"
+    return error, "" if error <= _LIMIT[dtype.name] else f"error of {error:.3g} bounds"
