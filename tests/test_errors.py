@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from conv1x1 import Conv1x1, conv1x1, reference
 X = np.ones((5, 7, 6), np.float32)
 W = np.ones((4, 6), np.float32)
 NAN = np.float32("nan")
+PIXELS = "supported are float16, bfloat16, float32, float64, bool, uint8, int8, uint16, int16 and int32"
+RESULTS = "supported are float16, bfloat16, float32, float64, uint8, int8, uint16, int16, int32 and int64"
 
 
 class Wrong:
@@ -54,14 +57,24 @@ WRONG_X = [
     Wrong("axis string", TypeError, "channel_axis", "int", "'last'", channel_axis="last"),
     Wrong("axis None", TypeError, "channel_axis", "int", "None", channel_axis=None),
     Wrong(
-        "longdouble", TypeError, str(np.dtype(np.longdouble)), "float16, bfloat16, float32", x=X.astype(np.longdouble)
+        "longdouble", TypeError, str(np.dtype(np.longdouble)), PIXELS, "astype(np.float64)", x=X.astype(np.longdouble)
     ),
-    Wrong("complex", TypeError, "complex64", "float16, bfloat16, float32", x=X.astype(np.complex64)),
-    Wrong("object", TypeError, "object", "float16, bfloat16, float32", x=X.astype(object)),
-    Wrong("strings", TypeError, "float16, bfloat16, float32", x=np.array(["a"] * 6)),
-    Wrong("string", TypeError, "float16, bfloat16, float32", x="pixels"),
-    Wrong("None", TypeError, "object", "float16, bfloat16, float32", x=None),
-    Wrong("records", TypeError, "float16, bfloat16, float32", x=np.zeros(6, [("v", "f4")])),
+    Wrong("complex", TypeError, "complex64", PIXELS, "pass x.real and x.imag", x=X.astype(np.complex64)),
+    Wrong("object", TypeError, "object", PIXELS, "x.astype(np.float32)", x=X.astype(object)),
+    Wrong("dates", TypeError, "datetime64[s]", PIXELS, "x.astype(np.float64)", x=np.zeros((5, 7, 6), "M8[s]")),
+    Wrong("strings", TypeError, "<U1", PIXELS, x=np.array(["a"] * 6)),
+    Wrong("string", TypeError, "<U6", PIXELS, x="pixels"),
+    Wrong("None", TypeError, "object", PIXELS, x=None),
+    Wrong("records", TypeError, PIXELS, x=np.zeros(6, [("v", "f4")])),
+    Wrong(
+        "uint64 beyond",
+        ValueError,
+        "x holds integers beyond int32",
+        "0 to 4294967296",
+        "np.asarray(x, np.float64)",
+        x=np.full((5, 7, 6), [2**32, 0, 0, 0, 0, 0], np.uint64),
+    ),
+    Wrong("int64 beyond", ValueError, "x holds integers beyond int32", "-2147483649", x=[[-(2**31) - 1] * 6]),
     Wrong("masked", TypeError, "x is a masked array", "x.filled", x=masked(5, 7, 6)),
 ]
 
@@ -74,7 +87,16 @@ WRONG_W = [
     Wrong("one filter too long", ValueError, "has 6", w=np.ones((1, 1, 7))),
     Wrong("vector too long", ValueError, "filters 7", "has 6", w=np.ones(7)),
     Wrong("torch's too wide", ValueError, "filters 7", "has 6", w=np.ones((4, 7, 1, 1))),
-    Wrong("complex", TypeError, "w must hold real numbers", "complex128", w=W.astype(complex)),
+    Wrong("complex", TypeError, "w must hold real numbers", "complex128", "w.real and w.imag", w=W.astype(complex)),
+    Wrong("longdouble", TypeError, "w must hold real numbers", "astype(np.float64)", w=W.astype(np.longdouble)),
+    Wrong("dates", TypeError, "w must hold real numbers", "datetime64", w=np.zeros((4, 6), "M8[s]")),
+    Wrong(
+        "integers beyond",
+        ValueError,
+        "w holds integers beyond int32",
+        "np.asarray(w, np.float64)",
+        w=np.full((4, 6), 2**31),
+    ),
     Wrong("object", TypeError, "w must hold real numbers", "object", w=W.astype(object)),
     Wrong("strings", TypeError, "w must hold real numbers", w=[["a"] * 6]),
     Wrong("None", TypeError, "w must hold real numbers", w=None),
@@ -97,6 +119,7 @@ WRONG_OPTIONS = [
     Wrong("bias a column", ValueError, "bias has shape (4, 1)", "(4,)", "np.ravel", bias=np.ones((4, 1))),
     Wrong("bias complex", TypeError, "bias must hold real numbers", bias=np.ones(4, complex)),
     Wrong("bias strings", TypeError, "bias must hold real numbers", bias=["a"] * 4),
+    Wrong("bias beyond", ValueError, "bias holds integers beyond int32", "np.float64", bias=[2**40, 0, 0, 0]),
     Wrong("bias masked", TypeError, "bias is a masked array", bias=masked(4)),
     Wrong("stride 0", ValueError, "stride must be ≥ 1", "0", stride=0),
     Wrong("stride -1", ValueError, "stride must be ≥ 1", "-1", stride=-1),
@@ -121,7 +144,13 @@ WRONG_OPTIONS = [
     Wrong("leaky_relu NaN", ValueError, "NaN", activation=("leaky_relu", NAN)),
     Wrong("clip with a string", TypeError, "numbers", activation=("clip", "low", 1)),
     Wrong("clip with None", TypeError, "numbers", activation=("clip", None, 1)),
-    Wrong("dtype of another byte order", TypeError, ">f4", "float16, bfloat16, float32", dtype=">f4"),
+    Wrong("dtype of another byte order", TypeError, ">f4", "byte order", "dtype=np.float32", dtype=">f4"),
+    Wrong("dtype bool", TypeError, "dtype=bool", RESULTS, "pass dtype=np.uint8", dtype=bool),
+    Wrong("dtype uint32", TypeError, "dtype=uint32", RESULTS, "pass dtype=np.int64", dtype=np.uint32),
+    Wrong("dtype complex", TypeError, "dtype=complex128", RESULTS, dtype=complex),
+    Wrong("dtype object", TypeError, "dtype=object", RESULTS, dtype=object),
+    Wrong("dtype longdouble", TypeError, RESULTS, "pass dtype=np.float64", dtype=np.longdouble),
+    Wrong("dtype of a string", TypeError, "dtype=<U3", RESULTS, dtype="U3"),
     Wrong("dtype unknown", TypeError, "smooth", dtype="smooth"),
 ]
 
@@ -129,6 +158,23 @@ WRONG_OPTIONS = [
 WRONG_CALL = [
     Wrong("residual of x's shape", ValueError, "residual has shape (5, 7, 6)", "(5, 7, 4)", residual=X),
     Wrong("residual to broadcast", ValueError, "residual has shape (4,)", "(5, 7, 4)", residual=np.ones(4, "f")),
+    Wrong(
+        "residual complex",
+        TypeError,
+        "residual",
+        "complex128",
+        PIXELS,
+        "residual.real",
+        residual=np.ones((5, 7, 4), complex),
+    ),
+    Wrong("residual object", TypeError, "residual", "object", PIXELS, residual=np.ones((5, 7, 4), object)),
+    Wrong(
+        "residual beyond",
+        ValueError,
+        "residual holds integers beyond int32",
+        "np.asarray(residual, np.float64)",
+        residual=np.full((5, 7, 4), 2**31),
+    ),
     Wrong("residual masked", TypeError, "residual is a masked array", residual=masked(5, 7, 4)),
     Wrong("residual a string", TypeError, "residual", residual="x"),
     Wrong("threads 0", ValueError, "threads must be ≥ 1", "0", threads=0),
@@ -144,7 +190,9 @@ WRONG_OUT = [
     Wrong("out flat", ValueError, "out has shape (140,)", "(5, 7, 4)", out=np.zeros(140, "f")),
     Wrong("out read-only", ValueError, "read-only", out=read_only(5, 7, 4)),
     Wrong("out broadcast", ValueError, "read-only", out=np.broadcast_to(np.zeros(4, "f"), (5, 7, 4))),
-    Wrong("out complex", TypeError, "complex64", "float16, bfloat16, float32", out=np.zeros((5, 7, 4), np.complex64)),
+    Wrong("out bool", TypeError, "out has dtype bool", RESULTS, "np.empty((5, 7, 4)", out=np.zeros((5, 7, 4), bool)),
+    Wrong("out uint32", TypeError, "out has dtype uint32", RESULTS, out=np.zeros((5, 7, 4), np.uint32)),
+    Wrong("out complex", TypeError, "complex64", RESULTS, out=np.zeros((5, 7, 4), np.complex64)),
     Wrong("out a list", TypeError, "list", "np.empty((5, 7, 4), np.float32)", out=[0.0]),
     Wrong("out a tuple", TypeError, "tuple", out=(np.zeros((5, 7, 4), "f"),)),
     Wrong("out masked", TypeError, "MaskedArray", out=masked(5, 7, 4)),
@@ -305,3 +353,92 @@ def test_a_wrong_number_of_threads_in_the_environment(fresh_python: Any, value: 
 def test_no_filters_in_too_many_groups() -> None:
     with pytest.raises(ValueError, match=r"groups=1180591620717411303424 does not divide the 0 filters"):
         conv1x1(np.ones((5, 0), np.float32), np.ones((0, 0), np.float32), groups=2**70)
+
+
+WIDE = np.zeros((2, 65794), np.uint8)
+DEEP = {"x": np.zeros((2, 4096), np.int32), "w": np.full((1, 4096), 2048)}
+BYTES = [
+    Wrong(
+        "uint8 · int8",
+        ValueError,
+        "65794 channels of uint8 with int8 weights",
+        "cannot be summed in an int32",
+        "at most 65793 channels can",
+        "dtype=np.int64",
+        "dtype=np.int32",
+        x=WIDE,
+        w=np.zeros((1, 65794), np.int8),
+    ),
+    Wrong("a list", ValueError, "with int8 weights", "at most 65793", x=WIDE, w=[0] * 65794),
+    Wrong("int8 · uint8", ValueError, "at most 65793", x=WIDE.view(np.int8), w=np.zeros((1, 65794), np.uint8)),
+    Wrong(
+        "bool and bias",
+        ValueError,
+        "at most 1 channels can",
+        x=X[..., :2] > 0,
+        w=np.zeros((1, 2), np.int8),
+        bias=[2**31 - 200],
+    ),
+    Wrong(
+        "bias",
+        ValueError,
+        "up to 2,147,483,640 of bias and residual",
+        "no channels can",
+        x=WIDE[:, :1],
+        w=np.zeros((1, 1), np.int8),
+        bias=[2**31 - 8],
+    ),
+    Wrong(
+        "residual",
+        ValueError,
+        "up to 2,147,483,648 of bias and residual",
+        "no channels can",
+        x=WIDE[:, :1],
+        w=np.zeros((1, 1), np.int8),
+        residual=np.zeros((2, 1), np.int32),
+    ),
+]
+BEYOND = [
+    Wrong(
+        "int32 · int32",
+        ValueError,
+        "4096 channels of int32 with int16 weights cannot be summed exactly",
+        "at most 2048 channels can",
+        "dtype=np.float64",
+        **DEEP,
+    ),
+    Wrong("to int64", ValueError, "at most 2048", "dtype=np.float64", **DEEP, dtype=np.int64),
+    Wrong("to int8 by a curve", ValueError, "at most 2048", **DEEP, activation="tanh", dtype=np.int8),
+]
+
+
+def layer_function(**arguments: Any) -> Any:
+    layer, call = layer_of(arguments)
+    return layer(**call)
+
+
+@pytest.mark.parametrize("function", [conv1x1, reference, layer_function])
+@pytest.mark.parametrize("wrong", **named(BYTES, BEYOND))
+def test_sums_of_integers_that_may_overflow(function: Any, wrong: Wrong) -> None:
+    """Refused by default, with the most channels that fit; and taken with one channel less, or the dtype named."""
+    wrong.raised_by(function, **wrong.arguments)
+    for dtype in (np.int64, np.int32) if wrong in BYTES else (np.float64,):
+        assert function(**wrong.arguments | {"dtype": dtype}).dtype == dtype
+    if "no channels can" not in wrong.says and wrong in BYTES:
+        fewer = wrong.arguments | {"x": wrong.arguments["x"][..., :-1], "w": np.asarray(wrong.arguments["w"])[..., :-1]}
+        assert function(**fewer).dtype == (np.int64 if function is reference else np.int32)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "leaky_relu"])
+def test_a_result_in_float_does_not_overflow(activation: str) -> None:
+    """Whatever else leads the call through the checks in Python."""
+    w = np.zeros((1, 65794), np.int8)
+    for residual in (None, [[0], [0]]):
+        assert conv1x1(WIDE, w, activation=activation, residual=residual).dtype == np.float32
+
+
+def test_bfloat16_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    for function in (conv1x1, reference, layer_function):
+        with pytest.raises(ImportError, match=r"a type of the package ml_dtypes.*pip install conv1x1\[bfloat16\]"):
+            function(x=X, w=W, dtype="bfloat16")

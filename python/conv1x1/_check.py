@@ -20,11 +20,12 @@ if TYPE_CHECKING:  # at run time it would double the import's cost
 Array: TypeAlias = "NDArray[Any]"
 Activation: TypeAlias = str | tuple[str, float] | tuple[str, float, float] | None
 
-PIXELS = tuple(
-    map(np.dtype, ("float32", "float64", "float16", "uint8", "int8", "uint16", "int16", "int32", "bool"))
-)  # and bfloat16, where ml_dtypes has been imported
-PIXEL_NAMES = "float16, bfloat16, float32, float64, bool, uint8, int8, uint16, int16 and int32"
-RESULT_NAMES = "float16, bfloat16, float32, float64, uint8, int8, uint16, int16, int32 and int64"
+_SHARED = ("float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "int32")
+#: And bfloat16, a type that ml_dtypes brings.
+PIXELS = tuple(map(np.dtype, (*_SHARED, "bool")))
+RESULTS = tuple(map(np.dtype, (*_SHARED, "int64")))
+_PIXEL_NAMES = "float16, bfloat16, float32, float64, bool, uint8, int8, uint16, int16 and int32"
+_RESULT_NAMES = "float16, bfloat16, float32, float64, uint8, int8, uint16, int16, int32 and int64"
 _INT32 = np.iinfo(np.int32)
 _EXACT_IN_FLOAT64 = 2**53
 
@@ -41,6 +42,8 @@ ACTIVATIONS = {
     "gelu": (0,),
     "clip": (2,),
 }
+#: Those that leave integers integers.
+_CLAMPS = ("", "relu", "relu6", "clip")
 _LEAKY_RELU_SLOPE = 0.01
 _MOST_AXES = 64  # NumPy's own limit
 _MOST_GROUPS = 2**31  # no filters at all would go into any number
@@ -75,7 +78,7 @@ def is_integer(dtype: np.dtype[Any]) -> bool:
 
 
 def data_array(x: ArrayLike, name: str) -> Array:
-    """`x` as an array of pixels in a supported type; an ndarray is never copied."""
+    """`x` as an array of pixels in a supported type; an ndarray of one is never copied."""
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(
             f"{name} is a masked array, and a masked value has no place in a sum over channels: "
@@ -86,30 +89,40 @@ def data_array(x: ArrayLike, name: str) -> Array:
         return a
     if is_integer(a.dtype):
         return _as_int32(a, name)
-    raise TypeError(f"{name} has dtype {a.dtype}; supported are {PIXEL_NAMES}: pass {name}.astype(np.float32)")
+    raise TypeError(f"{name} has dtype {a.dtype}; supported are {_PIXEL_NAMES}: {_other_type(a, name)}")
+
+
+def _other_type(a: Array, name: str) -> str:
+    """What to pass instead of an array whose type is not supported."""
+    if a.dtype.kind == "c":
+        return f"pass {name}.real and {name}.imag in calls of their own"
+    return f"pass {name}.astype(np.{'float64' if a.dtype.kind in 'fmM' else 'float32'})"
 
 
 def _as_int32(a: Array, name: str) -> Array:
     """Wider integers, as lists of ints become, in the widest type of pixels."""
     if a.size and (a.min() < _INT32.min or a.max() > _INT32.max):
-        raise ValueError(f"{name} holds integers beyond int32, {a.min()} to {a.max()}: pass {name}.astype(np.float64)")
+        raise ValueError(
+            f"{name} holds integers beyond int32, {a.min()} to {a.max()}: pass np.asarray({name}, np.float64)"
+        )
     return a.astype(np.int32)
 
 
 def _numbers(w: ArrayLike, name: str) -> Array:
-    """Weights or bias as numbers that can be cast to the type of the arithmetic."""
+    """Weights or bias in float32, float64, int32 or a smaller integer type, native."""
     if isinstance(w, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array: pass {name}.filled(value) or {name}.data")
     a = np.asarray(w)
-    if is_bfloat16(a.dtype) or a.dtype.newbyteorder("=") == np.float16:
+    native = a.dtype.newbyteorder("=")
+    if native == np.float16 or is_bfloat16(a.dtype):
         return a.astype(np.float32)
-    if a.dtype.kind == "b":
+    if native.kind == "b":
         return a.astype(np.uint8)
-    if is_integer(a.dtype):
-        return a.astype(a.dtype.newbyteorder("=")) if a.dtype.itemsize <= 2 else _as_int32(a, name)
-    if a.dtype.kind != "f" or a.dtype.itemsize > 8:
-        raise TypeError(f"{name} must hold real numbers, got dtype {a.dtype}: pass {name}.astype(np.float32)")
-    return a.astype(a.dtype.newbyteorder("="), copy=False)
+    if native in PIXELS:
+        return a.astype(native, copy=False)
+    if is_integer(native):
+        return _as_int32(a, name)
+    raise TypeError(f"{name} must hold real numbers, got dtype {a.dtype}: {_other_type(a, name)}")
 
 
 def _weight_readings(w: Array) -> Iterator[tuple[Array, bool, str]]:
@@ -223,8 +236,13 @@ def result_dtype(value: DTypeLike | None) -> np.dtype[Any] | None:
     if isinstance(value, str) and value == "bfloat16":
         value = _bfloat16()
     dtype = np.dtype(value)
-    if not _is_result(dtype) or not dtype.isnative:
-        raise TypeError(f"dtype={dtype} is not supported as a result: supported are native {RESULT_NAMES}")
+    if not _is_result(dtype):
+        instead = {"b": "np.uint8", "u": "np.int64", "f": "np.float64"}.get(dtype.kind, "np.float32")
+        raise TypeError(f"dtype={dtype} is no type of a result; supported are {_RESULT_NAMES}: pass dtype={instead}")
+    if not dtype.isnative:
+        raise TypeError(
+            f"dtype={dtype} is not this machine's byte order: pass dtype=np.{dtype.name}, or an out of that order"
+        )
     return dtype
 
 
@@ -239,8 +257,7 @@ def _bfloat16() -> Any:
 
 
 def _is_result(dtype: np.dtype[Any]) -> bool:
-    native = dtype.newbyteorder("=")
-    return (native in PIXELS and native.kind != "b") or native == np.int64 or is_bfloat16(dtype)
+    return dtype.newbyteorder("=") in RESULTS or is_bfloat16(dtype)
 
 
 def spec(
@@ -347,42 +364,65 @@ def call(
 
 
 def check_sums(spec_: Spec, x: Array, residual: Array | None, dtype: np.dtype[Any] | None) -> None:
-    """Whether integers can be summed exactly, in the type of the result."""
+    """Whether sums of integers are exact, in the type of the result."""
     if spec_.requantize is not None:
         if x.dtype not in (np.uint8, np.int8):
             raise TypeError(f"x has dtype {x.dtype}; a quantised layer takes uint8 or int8")
         return
-    factors = [spec_.weight, *(a for a in (spec_.bias, residual) if a is not None)]
-    if not is_integer(x.dtype) or not all(is_integer(a.dtype) for a in factors):
+    to_integers = spec_.activation[0] in _CLAMPS if dtype is None else is_integer(dtype)
+    if not to_integers or not sums_integers(spec_, x, residual):
         return
-    pixel, weight_ = _magnitude(x), _magnitude(spec_.weight)
-    added = sum(_magnitude(a) if a is residual else int(np.abs(a, dtype=np.int64).max(initial=0)) for a in factors[1:])
-    channels = spec_.weight.shape[1]
-    each = f"{channels} channels of {x.dtype} with weights of up to {weight_}"
-    if dtype is None and x.dtype.itemsize == 1 and weight_ <= 255:
-        most = (_INT32.max - added) // (pixel * weight_)
-        if channels > most:
-            raise ValueError(
-                f"{each} could overflow the int32 result: at most {most} channels fit; "
-                "pass dtype=np.int64 for exact sums, or dtype=np.float32"
-            )
-    if dtype is None or dtype.kind in "iu":
-        largest = int(np.abs(spec_.weight, dtype=np.int64).max(initial=0))
-        most = (_EXACT_IN_FLOAT64 - added) // (pixel * max(largest, 1))
-        if channels > most:
-            raise ValueError(f"{each} cannot be summed exactly: at most {most} channels can; pass dtype=np.float64")
+    channels, least, added = spec_.weight.shape[1], _least_type(spec_.weight), _added(spec_, residual)
+    terms = f"{channels} channels of {x.dtype} with {least} weights"
+    terms += f" and up to {added:,} of bias and residual" if added else ""
+
+    def too_many(limit: int, weight_: int) -> str:
+        most = (limit - added) // max(_magnitude(x.dtype) * weight_, 1)
+        return "" if channels <= most else f": at most {most} channels can" if most > 0 else "; no channels can"
+
+    bytes_ = dtype is None and x.itemsize == 1 and _magnitude(least) <= 255  # never widened without being asked to
+    if bytes_ and (which := too_many(_INT32.max, _magnitude(least))):
+        raise ValueError(
+            f"{terms} cannot be summed in an int32 for sure{which}; "
+            "pass dtype=np.int64 for exact sums, or dtype=np.int32 for saturated ones"
+        )
+    if which := too_many(_EXACT_IN_FLOAT64, _largest(spec_.weight)):
+        raise ValueError(f"{terms} cannot be summed exactly{which}; pass dtype=np.float64")
 
 
-def _magnitude(a: Array) -> int:
-    """The largest magnitude of an integer array's type; for int32 weights, which stand for any, of the least type."""
-    kind = a.dtype
-    if kind.kind == "b":
-        return 1
-    if a.ndim == 2 and kind == np.int32:
-        low, high = a.min(initial=0), a.max(initial=0)
-        kinds = (np.int8, np.uint8, np.int16, np.uint16, np.int32)
-        kind = np.dtype(next(k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max))
-    return max(-int(np.iinfo(kind).min), int(np.iinfo(kind).max))
+def sums_integers(spec_: Spec, x: Array, residual: Array | None) -> bool:
+    """Whether the numbers of a call are integers, all of them."""
+    return all(is_integer(a.dtype) for a in (x, spec_.weight, spec_.bias, residual) if a is not None)
+
+
+def largest_sum(spec_: Spec, x: Array, residual: Array | None) -> int:
+    """What no sum of integers of these types, with these weights, is beyond."""
+    products: int = spec_.weight.shape[1] * _magnitude(x.dtype) * _largest(spec_.weight)
+    return products + _added(spec_, residual)
+
+
+def _added(spec_: Spec, residual: Array | None) -> int:
+    """The most that bias and residual add to a sum of products."""
+    bias = 0 if spec_.bias is None else _largest(spec_.bias)
+    return bias + (0 if residual is None else _magnitude(residual.dtype))
+
+
+def _least_type(weight: Array) -> np.dtype[Any]:
+    """The type of integer weights; for int32, which stands for integers of any kind, the smallest that holds them."""
+    if weight.dtype != np.int32:
+        return weight.dtype
+    low, high = weight.min(initial=0), weight.max(initial=0)
+    types = map(np.dtype, ("int8", "uint8", "int16", "uint16", "int32"))
+    return next(t for t in types if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
+
+
+def _largest(a: Array) -> int:
+    return int(np.abs(a.astype(np.int64)).max(initial=0))
+
+
+def _magnitude(dtype: np.dtype[Any]) -> int:
+    """The largest magnitude of a type of integers."""
+    return 1 if dtype.kind == "b" else max(-int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:
@@ -390,10 +430,14 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> 
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}: pass out=np.empty({shape}, np.float32)")
     if not _is_result(out.dtype):
-        raise TypeError(f"out has dtype {out.dtype}; supported are {RESULT_NAMES}")
-    if dtype is not None and out.dtype != dtype:
+        raise TypeError(
+            f"out has dtype {out.dtype}; supported are {_RESULT_NAMES}: pass out=np.empty({shape}, np.float32)"
+        )
+    if dtype is not None and out.dtype.newbyteorder("=") != dtype:
         raise TypeError(f"out has dtype {out.dtype}, but dtype={dtype} was asked for: leave dtype out, out decides")
     if out.shape != shape:
-        raise ValueError(f"out has shape {out.shape}, expected {shape}: pass out=np.empty({shape}, np.{out.dtype})")
+        raise ValueError(
+            f"out has shape {out.shape}, expected {shape}: pass out=np.empty({shape}, np.{out.dtype.name})"
+        )
     if not out.flags.writeable:
         raise ValueError("out is read-only: pass a writable array, or leave out away")

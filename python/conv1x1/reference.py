@@ -64,8 +64,8 @@ def reference(
     steps = _check.strides_per_axis(x, position, spec.stride)
     shape = _check.result_shape(x, position, steps, len(spec.weight), keep_axis=True)
 
-    numbers = [a for a in (x, spec.weight, spec.bias, residual) if a is not None]
-    exact = np.int64 if all(_check.is_integer(a.dtype) for a in numbers) else np.float64
+    integers = _check.sums_integers(spec, x, residual) and _check.largest_sum(spec, x, residual) < 2**63
+    exact = np.int64 if integers else np.float64
     pixels = np.moveaxis(x, position, -1).astype(exact)  # the channels last
     result = np.moveaxis(np.empty(shape, exact), position, -1)
     filters = np.split(spec.weight.astype(exact), groups)
@@ -80,26 +80,28 @@ def reference(
         result = np.moveaxis(result, -1, position) if spec.keep_axis else result[..., 0]
         if residual is not None:
             result = result + residual.astype(exact)
+        clamped = exact if spec.activation[0] in ("relu", "relu6", "clip") else None  # integers to integers
         result = activate(result, spec.activation)
         if out is None:
-            return np.array(cast(result, spec.dtype or result.dtype), order="C")
+            return np.array(cast(result, np.dtype(spec.dtype or clamped or result.dtype)), order="C")
         out[...] = cast(result, out.dtype)
     return out
 
 
 def cast(y: Array, dtype: np.dtype[Any]) -> Array:
-    """Numbers in another type: to integers rounded half to even and saturated, NaN to 0; to floats as NumPy does."""
+    """Numbers in another type: to integers rounded half to even and saturated, NaN to 0; to floats half to even."""
     with np.errstate(all="ignore"):
+        if _check.is_bfloat16(dtype):  # ml_dtypes goes through float32, and rounds twice
+            lowest = np.maximum(np.frexp(y)[1], -125) - 8  # the exponent of the last bit
+            return np.asarray(np.ldexp(np.rint(np.ldexp(y, -lowest)), lowest)).astype(dtype)
         if dtype.kind not in "iu":
             return y.astype(dtype)
         limits = np.iinfo(dtype)
         if y.dtype.kind != "f":
             return np.clip(y, limits.min, limits.max).astype(dtype)
         whole = np.rint(np.where(np.isnan(y), 0, y))
-        inside = np.where((whole > limits.min) & (whole < limits.max), whole, 0).astype(dtype)
-        return np.where(whole >= limits.max, limits.max, np.where(whole <= limits.min, limits.min, inside)).astype(
-            dtype
-        )
+        low, high = whole <= limits.min, whole >= limits.max
+        return np.where(high, limits.max, np.where(low, limits.min, whole.astype(dtype))).astype(dtype)
 
 
 def activate(y: Array, activation: tuple[str, float, float]) -> Array:

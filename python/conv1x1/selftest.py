@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from . import _conv1x1, conv1x1, reference, show_config
-from ._check import PIXELS, Activation, Array
+from ._check import PIXELS, RESULTS, Activation, Array
 from .reference import cast
 from .runtime import restricted
 
@@ -133,7 +133,7 @@ def _conversions() -> Iterator[tuple[Array, np.dtype[Any], Array]]:
     for pixel in PIXELS:
         x = cast(numbers, pixel)
         exact = x.astype(np.int64 if pixel.kind in "biu" else np.float64)
-        for dtype in (*(t for t in PIXELS if t.kind != "b"), np.dtype(np.int64)):
+        for dtype in RESULTS:
             yield x, dtype, cast(exact, dtype)
 
 
