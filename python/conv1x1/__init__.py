@@ -8,7 +8,9 @@
 
 from .conv import Conv1x1, conv1x1
 from .explain import Explanation, explain
+from .quantized import QConv1x1, conv1x1_integer, qlinear_conv1x1
 from .reference import reference
+from .reference_quantized import reference_integer, reference_qlinear
 from .runtime import get_num_threads, num_threads, set_num_threads, show_config
 
 __version__ = "0.1.0"
@@ -16,11 +18,16 @@ __version__ = "0.1.0"
 __all__ = [
     "Conv1x1",
     "Explanation",
+    "QConv1x1",
     "conv1x1",
+    "conv1x1_integer",
     "explain",
     "get_num_threads",
     "num_threads",
+    "qlinear_conv1x1",
     "reference",
+    "reference_integer",
+    "reference_qlinear",
     "set_num_threads",
     "show_config",
 ]

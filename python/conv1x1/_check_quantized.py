@@ -1,0 +1,262 @@
+"""Arguments of the quantised functions, made canonical; every error message about them.
+
+What is the same for every convolution (weight forms, strides, axes, channels) is `_check`'s.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from . import _check
+from ._check import Array
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+INT8, UINT8, INT32 = np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int32)
+EIGHT_BITS = (INT8, UINT8)
+_LARGEST_SUM = 2**31 - 1
+
+
+class Integer(NamedTuple):
+    """The arguments of ConvInteger in canonical form."""
+
+    weight: Array  # (K, C/groups), C-contiguous, int8 or uint8
+    w_zero_point: Array  # (K,), of the weight's type
+    x_zero_point: Any  # a NumPy scalar of x's type
+    channel_axis: int
+    keep_axis: bool  # False: the weight was a vector, the result has no channel axis
+    stride: int | tuple[int, ...]
+    groups: int
+
+
+class Requantize(NamedTuple):
+    """What QLinearConv has more, in canonical form."""
+
+    bias: Array | None  # (K,), int32
+    x_scale: np.float32
+    w_scale: Array  # (K,), float32
+    y_scale: np.float32
+    y_zero_point: Any  # a NumPy scalar of the result's type
+    activation: tuple[str, float, float]
+
+    @property
+    def multiplier(self) -> Array:
+        """From the units of the sums to those of the result, (K,): in float32, in ONNX Runtime's order."""
+        with np.errstate(over="ignore", under="ignore"):
+            return np.asarray(self.x_scale * self.w_scale / self.y_scale)
+
+    @property
+    def limits(self) -> Array:
+        """Between what a result is clamped before its zero point is added, in float32."""
+        info = np.iinfo(self.y_zero_point.dtype)
+        zero = int(self.y_zero_point)
+        name, a, b = self.activation
+        ends = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0), "clip": (a, b)}.get(name, (-np.inf, np.inf))
+        with np.errstate(over="ignore", under="ignore"):
+            narrowed = np.array(ends, np.float32) / self.y_scale
+        return np.asarray(np.clip(narrowed, np.float32(info.min - zero), np.float32(info.max - zero)))
+
+
+def pixels(x: ArrayLike, dtype: np.dtype[Any] | None = None) -> Array:
+    """`x` as an array of int8 or uint8, or of `dtype`, the one its zero point has; an ndarray is never copied."""
+    a = _plain(x, "x")
+    if a.dtype.kind == "f":
+        t = UINT8 if dtype is None else dtype
+        info = np.iinfo(t)
+        raise TypeError(
+            f"x holds {a.dtype} numbers; quantised pixels, {dtype or 'int8 or uint8'}, are expected: pass "
+            f"np.clip(np.rint(x / x_scale) + x_zero_point, {info.min}, {info.max}).astype(np.{t}), "
+            "or leave numbers as they are with conv1x1(x, w)"
+        )
+    if a.dtype not in EIGHT_BITS:
+        hint = "" if a.dtype.kind not in "biu" else f": pass np.asarray(x, np.{UINT8 if dtype is None else dtype})"
+        raise TypeError(f"x has dtype {a.dtype}; quantised pixels are int8 or uint8{hint}")
+    if dtype is not None and a.dtype != dtype:
+        raise TypeError(
+            f"x has dtype {a.dtype}, but the layer's x_zero_point is {dtype}, and both are of one type: pass pixels "
+            f"that were quantised to {dtype}, or make the layer with x_zero_point=np.{a.dtype}(…)"
+        )
+    return a
+
+
+def integer(
+    w: ArrayLike,
+    x_zero_point: ArrayLike,
+    w_zero_point: ArrayLike,
+    channel_axis: Any,
+    stride: Any,
+    groups: Any,
+    x: Array | None = None,
+) -> Integer:
+    """The arguments of ConvInteger, checked; x, where there is one, settles its type and weights with two readings."""
+    groups = _check.positive_int(groups, "groups")
+    channel_axis = _check.axis_number(channel_axis)
+    stride = _check.stride(stride)
+    a = _plain(w, "w")
+    if a.dtype not in EIGHT_BITS:
+        hint = "quantise it first: see QConv1x1.from_float" if a.dtype.kind == "f" else "pass np.asarray(w, np.int8)"
+        raise TypeError(f"w has dtype {a.dtype}; quantised weights are int8 or uint8: {hint}")
+    matrix, keep = _check.weight(a, groups, x, channel_axis)
+    weight = np.ascontiguousarray(matrix, a.dtype)
+    x_zero = _zero_points(x_zero_point, "x_zero_point", "x", None if x is None else x.dtype, 1)[0]
+    w_zero = _zero_points(w_zero_point, "w_zero_point", "w", a.dtype, len(weight))
+    per_group, limit = weight.shape[1], _LARGEST_SUM // (_reach(x_zero) * _reach(w_zero))
+    if per_group > limit:
+        raise ValueError(
+            f"w has {per_group} channels{' in each group' if groups > 1 else ''}: sums of {x_zero.dtype} · {a.dtype} "
+            f"products with these zero points are sure to fit into int32 up to {limit} channels"
+        )
+    return Integer(weight, w_zero, x_zero, channel_axis, keep, stride, groups)
+
+
+def requantize(
+    made: Integer,
+    x_scale: ArrayLike,
+    w_scale: ArrayLike,
+    y_scale: ArrayLike,
+    y_zero_point: ArrayLike,
+    bias: ArrayLike | None,
+    activation: Any,
+) -> Requantize:
+    """What QLinearConv has more than ConvInteger, checked."""
+    filters = len(made.weight)
+    more = Requantize(
+        None if bias is None else _bias(bias, filters),
+        _scales(x_scale, "x_scale", 1)[0],
+        _scales(w_scale, "w_scale", filters),
+        _scales(y_scale, "y_scale", 1)[0],
+        _zero_points(y_zero_point, "y_zero_point", "the result", None, 1)[0],
+        _activation(activation),
+    )
+    if not np.isfinite(more.multiplier).all():
+        k = int(np.argmin(np.isfinite(more.multiplier)))
+        raise ValueError(
+            f"x_scale · w_scale / y_scale is not finite in float32 for filter {k}: "
+            f"{more.x_scale:g} · {more.w_scale[k]:g} / {more.y_scale:g}"
+        )
+    return more
+
+
+def spec(made: Integer, more: Requantize | None = None) -> _check.Spec:
+    """For the core: zero points are taken from the weights and folded into the bias, once."""
+    centred = made.weight.astype(np.int16) - made.w_zero_point[:, None].astype(np.int16)
+    # Σ (w − wz)·(x − xz) + B = Σ (w − wz)·x + [B − xz·Σ (w − wz)], modulo 2³² as every sum of int32
+    constant = -int(made.x_zero_point) * centred.sum(axis=1, dtype=np.int64)
+    if more is None:
+        dtype, requantize_ = INT32, None
+    else:
+        constant += 0 if more.bias is None else more.bias
+        dtype = more.y_zero_point.dtype
+        lo, hi = more.limits
+        requantize_ = more.multiplier, float(lo), float(hi), int(more.y_zero_point)
+    return _check.Spec(
+        centred,
+        constant.astype(np.int32) if constant.any() else None,
+        made.channel_axis,
+        made.keep_axis,
+        made.stride,
+        made.groups,
+        ("", 0.0, 0.0),
+        dtype,
+        requantize_,
+    )
+
+
+def check_out(out: Any, more: Requantize | None) -> None:
+    """Whether `out` is of the result's type, which it does not decide here; the rest is `_check`'s."""
+    dtype, why = (INT32, "the sums'") if more is None else (more.y_zero_point.dtype, "that of y_zero_point")
+    if isinstance(out, np.ndarray) and out.dtype != dtype:
+        raise TypeError(
+            f"out has dtype {out.dtype}, expected {dtype}, {why}: pass out=np.empty({out.shape}, np.{dtype})"
+        )
+
+
+def call(made: Integer, more: Requantize | None, x: Array, out: Any, threads: Any) -> None:
+    """One call's arguments, checked as the core and what it asks would."""
+    check_out(out, more)
+    _check.call(spec(made, more), x, None, out, threads)
+
+
+def _plain(value: ArrayLike, name: str) -> Array:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array: pass {name}.filled(value) or {name}.data")
+    return np.asarray(value)
+
+
+def _reach(zero: Array) -> int:
+    """The largest factor a number of this type can be in a product, with its zero point taken off or folded away."""
+    info, zeros = np.iinfo(zero.dtype), np.append(zero, 0)
+    return max(int(info.max - zeros.min()), int(zeros.max() - info.min))
+
+
+def _one_or_each(a: Array, name: str, filters: int) -> Array:
+    """One number, for all filters, or one for each."""
+    if a.shape not in {(), (1,), (filters,)}:
+        each = f", or ({filters},), one for each filter" if filters > 1 else ""
+        hint = f": pass np.ravel({name})" if a.size in (1, filters) else ""
+        raise ValueError(f"{name} has shape {a.shape}, expected one number{each}{hint}")
+    return np.array(np.broadcast_to(a, filters))
+
+
+def _zero_points(value: ArrayLike, name: str, of: str, dtype: np.dtype[Any] | None, filters: int) -> Array:
+    """Zero points as (filters,) of `dtype`; without one, of their own type, which must be of eight bits then."""
+    a = _plain(value, name)
+    if a.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be an integer of {of}'s type, got {value!r}")
+    if dtype is None and a.dtype not in EIGHT_BITS:
+        raise TypeError(f"{name}={value!r} must say whether {of} is int8 or uint8: pass np.uint8(…) or np.int8(…)")
+    if dtype is None:
+        dtype = a.dtype
+    elif a.dtype in EIGHT_BITS and a.dtype != dtype:
+        raise TypeError(
+            f"{name} has dtype {a.dtype}, but {of} is {dtype}, and both are of one type: pass np.{dtype}(…)"
+        )
+    info = np.iinfo(dtype)
+    outside = (a < info.min) | (a > info.max)
+    if outside.any():
+        raise ValueError(f"{name}={a[outside].flat[0]} is outside {dtype}, {info.min} … {info.max}")
+    return _one_or_each(a, name, filters).astype(dtype)
+
+
+def _scales(value: ArrayLike, name: str, filters: int) -> Array:
+    """Scales as (filters,) of float32."""
+    a = _plain(value, name)
+    if a.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must be a number > 0, got {value!r}")
+    with np.errstate(over="ignore", under="ignore"):
+        scales = _one_or_each(a, name, filters).astype(np.float32)
+    good = (scales > 0) & np.isfinite(scales)
+    if not good.all():
+        k = int(np.argmin(good))
+        which = name if a.size == 1 else f"{name}[{k}]"
+        given = a.flat[0] if a.size == 1 else a[k]
+        raise ValueError(f"{which} must be > 0 and finite in float32, got {given:g}")
+    return scales
+
+
+def _bias(value: ArrayLike, filters: int) -> Array:
+    a = _plain(value, "B")
+    if a.dtype.kind not in "iu":
+        hint = ": pass np.rint(B / (x_scale * w_scale)).astype(np.int32)" if a.dtype.kind == "f" else ""
+        raise TypeError(f"B holds {a.dtype}; whole numbers of x_scale · w_scale, int32, are expected{hint}")
+    if a.shape != (filters,):
+        hint = ": pass np.ravel(B)" if a.size == filters else ""
+        raise ValueError(f"B has shape {a.shape}, expected ({filters},), one number a filter{hint}")
+    info = np.iinfo(np.int32)
+    outside = (a < info.min) | (a > info.max)
+    if outside.any():
+        raise ValueError(f"B holds {a[outside].flat[0]}, which is outside int32")
+    return np.ascontiguousarray(a, np.int32)
+
+
+def _activation(value: Any) -> tuple[str, float, float]:
+    name = value[0] if isinstance(value, tuple) and value else value
+    if name is not None and not (isinstance(name, str) and name in ("relu", "relu6", "clip")):
+        raise ValueError(
+            f"activation {value!r} is not possible between integers: expected None, "
+            'or one that only narrows the range, "relu", "relu6" or ("clip", lo, hi)'
+        )
+    return _check.activation(value)

@@ -1,0 +1,548 @@
+"""The quantised functions and the quantised layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _check, _check_quantized, _conv1x1
+from ._check import Activation, Array
+from .conv import Conv1x1, _kept
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+_PICKLED = ("x_scale", "x_zero_point", "weight", "w_scale", "w_zero_point", "y_scale", "y_zero_point", "bias")
+
+
+def qlinear_conv1x1(
+    x: ArrayLike,
+    x_scale: ArrayLike,
+    x_zero_point: ArrayLike,
+    w: ArrayLike,
+    w_scale: ArrayLike,
+    w_zero_point: ArrayLike,
+    y_scale: ArrayLike,
+    y_zero_point: ArrayLike,
+    B: ArrayLike | None = None,  # noqa: N803  (ONNX's name)
+    *,
+    channel_axis: int = -1,
+    stride: int | tuple[int, ...] = 1,
+    groups: int = 1,
+    activation: Activation = None,
+    out: Array | None = None,
+    threads: int | None = None,
+) -> Array:
+    """Pointwise convolution of quantised arrays: ONNX's QLinearConv with a 1×1 kernel, its arguments in its order.
+
+    A quantised array holds whole numbers q of 8 bits that stand for the real numbers ``scale · (q − zero_point)``.
+    Where x, w and y stand for real numbers so, y is the convolution of x and w, rounded to what y can hold.
+
+    Parameters
+    ----------
+    x : array_like, int8 or uint8
+        Pixels of any rank ≥ 1, with their channels on `channel_axis`.
+    x_scale : float
+        The real number between neighbours in x; like all scales > 0, and taken as float32.
+    x_zero_point : int
+        Which number in x stands for 0. A NumPy scalar or array must be of x's type.
+    w : array_like, int8 or uint8
+        The filters, in any form that `conv1x1` takes.
+    w_scale, w_zero_point : float and int, or (K,) of them
+        As for x; for all filters, or for each. Zero points that are NumPy arrays must be of w's type.
+    y_scale : float
+        As for x.
+    y_zero_point : numpy.int8 or numpy.uint8
+        As for x. Its type is the result's type.
+    B : array_like of int, optional
+        The bias, ``(K,)`` of int32, in units of ``x_scale · w_scale``.
+    channel_axis, stride, groups
+        As for `conv1x1`.
+    activation : str or tuple, optional
+        ``"relu"``, ``"relu6"`` or ``("clip", lo, hi)``, in real numbers: what narrows the range of the result.
+    out : ndarray, optional
+        Where to write the result: a writable array of its shape and type, with any strides.
+    threads : int, optional
+        At most this many threads, `get_num_threads` by default. No result depends on it.
+
+    Returns
+    -------
+    ndarray
+        x's axes, strided, with K entries on `channel_axis`; of the type of `y_zero_point`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When an argument does not fit, saying what was expected and how to call; `out` is untouched then. Among them
+        is a number of channels with which a sum might leave int32: 33,025 for uint8 times uint8 without zero points.
+    MemoryError, KeyboardInterrupt
+        As in `conv1x1`.
+
+    See Also
+    --------
+    QConv1x1 : the same with the weights packed once, for many calls; and made from a layer of floats.
+    conv1x1_integer : the sums alone, in int32.
+    reference_qlinear : the same in plain NumPy, to read.
+
+    Notes
+    -----
+    The result is defined to the bit, and is the one of ONNX Runtime on a CPU with VNNI:
+
+    1. the sum of ``(w − w_zero_point) · (x − x_zero_point)``, plus B, exactly, in int32 (only with a B of about 2³¹
+       can it wrap, as ONNX Runtime's does);
+    2. as float32, times ``x_scale · w_scale / y_scale``, which is worked out in float32 from left to right;
+    3. clamped to the type's limits less ``y_zero_point``, and to the activation's limits divided by ``y_scale`` in
+       float32;
+    4. rounded, half to even, and ``y_zero_point`` added.
+
+    Zero points cost nothing: they are taken from the weights and folded into the bias before the first pixel.
+
+    What a network passes: pixels are uint8. After a ReLU6 they stand for 0 … 6, so the scale is 6/255 and the zero
+    point 0; after a layer without activation, as at the end of a MobileNet's block, they stand for about −a … a, and
+    the zero point is near 128. Weights are int8 with a scale for each filter and the zero point 0. `y_scale` and
+    `y_zero_point` of one layer are `x_scale` and `x_zero_point` of the next. Layers that were made for speed on other
+    CPUs hold weights of 7 bits, for sums of int16 not to saturate; here nothing saturates, and 8 bits are right.
+
+    Examples
+    --------
+    x stands for 0.5·1 and 0.5·(−1), the filter for 0.25·2 and 0.25·3, so y for 0.25 − 0.375 = −0.125:
+
+    >>> import numpy as np
+    >>> from conv1x1 import qlinear_conv1x1
+    >>> x = np.array([[129, 127]], np.uint8)
+    >>> w = np.array([[2, 3]], np.int8)
+    >>> y = qlinear_conv1x1(x, 0.5, 128, w, 0.25, 0, y_scale=0.125, y_zero_point=np.uint8(100))
+    >>> y
+    array([[99]], dtype=uint8)
+    >>> 0.125 * (int(y[0, 0]) - 100)
+    -0.125
+    """
+    a = _check_quantized.pixels(x)
+    made = _check_quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, a)
+    more = _check_quantized.requantize(made, x_scale, w_scale, y_scale, y_zero_point, B, activation)
+    _check_quantized.check_out(out, more)
+    return _conv1x1.Layer(_check_quantized.spec(made, more))(a, None, out, threads)
+
+
+def conv1x1_integer(
+    x: ArrayLike,
+    w: ArrayLike,
+    x_zero_point: ArrayLike = 0,
+    w_zero_point: ArrayLike = 0,
+    *,
+    channel_axis: int = -1,
+    stride: int | tuple[int, ...] = 1,
+    groups: int = 1,
+    out: Array | None = None,
+    threads: int | None = None,
+) -> Array:
+    """Pointwise convolution of whole numbers of 8 bits: ONNX's ConvInteger with a 1×1 kernel.
+
+    The sums of ``(w − w_zero_point) · (x − x_zero_point)`` over the channels, exactly, in int32.
+
+    Parameters
+    ----------
+    x : array_like, int8 or uint8
+        Pixels of any rank ≥ 1, with their channels on `channel_axis`.
+    w : array_like, int8 or uint8
+        The filters, in any form that `conv1x1` takes.
+    x_zero_point : int, default 0
+        Taken from all of x. A NumPy scalar or array must be of x's type.
+    w_zero_point : int or (K,) of int, default 0
+        Taken from all filters, or from each. A NumPy scalar or array must be of w's type.
+    channel_axis, stride, groups
+        As for `conv1x1`.
+    out : ndarray, optional
+        Where to write the result: a writable int32 array of its shape, with any strides.
+    threads : int, optional
+        At most this many threads, `get_num_threads` by default. No result depends on it.
+
+    Returns
+    -------
+    ndarray
+        x's axes, strided, with K entries on `channel_axis`; int32.
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError, KeyboardInterrupt
+        As in `qlinear_conv1x1`.
+
+    See Also
+    --------
+    qlinear_conv1x1 : with scales, and a result of 8 bits.
+    reference_integer : the same in plain NumPy, to read.
+
+    Examples
+    --------
+    The pixel is 1, −1 and the filter 2, 3, so the sum is 2 − 3:
+
+    >>> import numpy as np
+    >>> from conv1x1 import conv1x1_integer
+    >>> conv1x1_integer(np.uint8([[129, 127]]), np.int8([[2, 3]]), x_zero_point=128)
+    array([[-1]], dtype=int32)
+    """
+    a = _check_quantized.pixels(x)
+    made = _check_quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, a)
+    _check_quantized.check_out(out, None)
+    return _conv1x1.Layer(_check_quantized.spec(made))(a, None, out, threads)
+
+
+class QConv1x1:
+    """A quantised pointwise convolution, its weights packed once: ``layer(x, out=None, threads=None)``.
+
+    A layer is immutable, may be called from several threads at once, and pickles (as its weights, not as packed).
+    A call takes x, `out` and `threads`, and raises and returns what `qlinear_conv1x1` does.
+
+    Parameters
+    ----------
+    x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, B, channel_axis, stride, groups, activation
+        As for `qlinear_conv1x1`; arrays are copied. `x_zero_point` must be a NumPy int8 or uint8, since its type is
+        the type of the pixels. Weights of shape ``(1, 1, N)`` and ``(N, 1, 1)`` are refused as by `Conv1x1`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When an argument does not fit, saying what was expected and how to call.
+
+    See Also
+    --------
+    QConv1x1.from_float : made from a layer of floats and pixels to calibrate it with.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conv1x1 import QConv1x1
+    >>> w = np.ones((16, 192), np.int8)
+    >>> layer = QConv1x1(0.5, np.uint8(128), w, 0.25, 0, 1.0, np.uint8(0), activation="relu")
+    >>> layer
+    <QConv1x1 192 → 16, uint8 · int8 → uint8, channel_axis=-1, activation='relu'>
+    >>> int(layer(np.full((28, 28, 192), 130, np.uint8))[0, 0, 0])
+    48
+    """
+
+    __slots__ = ("_layer", "_made", "_more", "_snr")
+
+    _layer: _conv1x1.Layer
+    _made: _check_quantized.Integer
+    _more: _check_quantized.Requantize
+    _snr: float | None
+
+    def __new__(
+        cls,
+        x_scale: ArrayLike,
+        x_zero_point: ArrayLike,
+        w: ArrayLike,
+        w_scale: ArrayLike,
+        w_zero_point: ArrayLike,
+        y_scale: ArrayLike,
+        y_zero_point: ArrayLike,
+        B: ArrayLike | None = None,  # noqa: N803  (ONNX's name)
+        *,
+        channel_axis: int = -1,
+        stride: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        activation: Activation = None,
+    ) -> QConv1x1:
+        made = _check_quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups)
+        more = _check_quantized.requantize(made, x_scale, w_scale, y_scale, y_zero_point, B, activation)
+        made = made._replace(weight=_kept(made.weight), w_zero_point=_kept(made.w_zero_point))
+        more = more._replace(bias=None if more.bias is None else _kept(more.bias), w_scale=_kept(more.w_scale))
+        self = super().__new__(cls)
+        layer = _conv1x1.Layer(_check_quantized.spec(made, more))
+        for name, value in (("_layer", layer), ("_made", made), ("_more", more), ("_snr", None)):
+            object.__setattr__(self, name, value)
+        return self
+
+    @classmethod
+    def from_float(
+        cls, layer: Conv1x1, calibration: ArrayLike, *, dtype: DTypeLike = np.uint8, percentile: float = 100
+    ) -> QConv1x1:
+        """The quantised form of a layer of floats, for pixels like those in `calibration`.
+
+        Each filter becomes int8 with the zero point 0 and a scale of its own, for its largest weight to be ±127. The
+        scales and zero points of x and y follow from the range of `calibration`, and of what `layer` makes of it. A
+        range always has 0 in it, which is then held exactly. `snr` says how good the result is.
+
+        A chain of layers is made with each layer's `calibration` being the float result of the layer before: then the
+        scale and zero point of that result come out the same for both, and the quantised layers fit.
+
+        Parameters
+        ----------
+        layer : Conv1x1
+            Its activation, if any, must be one that `qlinear_conv1x1` knows.
+        calibration : array_like, float32 or float64
+            Pixels as `layer` takes them, enough to be typical of all that will come.
+        dtype : int8 or uint8, default uint8
+            The type of x and y.
+        percentile : float, default 100
+            How much of the values a range must hold, from below and from above: at 100 all of them, from the least to
+            the largest; at 99.9 all but the outermost thousandth on each side, which will be clamped.
+
+        Returns
+        -------
+        QConv1x1
+
+        Raises
+        ------
+        TypeError, ValueError
+            When an argument does not fit, or `calibration` is empty or not finite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from conv1x1 import Conv1x1, QConv1x1
+        >>> random = np.random.default_rng(1)
+        >>> layer = Conv1x1(random.normal(size=(16, 192)), random.normal(size=16), activation="relu")
+        >>> x = random.normal(size=(28, 28, 192)).astype(np.float32)
+        >>> quantised = QConv1x1.from_float(layer, calibration=x)
+        >>> quantised
+        <QConv1x1 192 → 16, uint8 · int8 → uint8, bias, channel_axis=-1, activation='relu', snr=37.8 dB>
+        >>> y = quantised.dequantize(quantised(quantised.quantize(x)))
+        >>> bool(np.abs(y - layer(x)).max() < 2)
+        True
+        """
+        if not isinstance(layer, Conv1x1):
+            raise TypeError(f"layer must be a Conv1x1, got {type(layer).__name__}: make one of the weights first")
+        kind = np.dtype(dtype)
+        if kind not in _check_quantized.EIGHT_BITS:
+            raise TypeError(f"dtype must be int8 or uint8, got {kind}")
+        if not 50 < percentile <= 100:
+            raise ValueError(f"percentile must be > 50 and ≤ 100, got {percentile!r}")
+        x = _check.data_array(calibration, "calibration")
+        y = layer(x).astype(np.float64)
+        x_scale, x_zero_point = _scale_and_zero_point(x, kind, percentile, "calibration")
+        y_scale, y_zero_point = _scale_and_zero_point(y, kind, percentile, "the layer's result")
+        filters = np.atleast_2d(layer.weight).astype(np.float64)
+        bias = np.zeros(len(filters)) if layer.bias is None else layer.bias.astype(np.float64)
+        # The scale of a filter also leaves its bias far inside int32; a filter of nothing but zeros can have any.
+        w_scale = np.maximum(np.abs(filters).max(axis=1, initial=0) / 127, np.abs(bias) / (float(x_scale) * 2**30))
+        w_scale = np.where(w_scale > 0, w_scale, 1).astype(np.float32)
+        w = np.clip(np.rint(filters / w_scale[:, None]), -127, 127).astype(np.int8)
+        b = np.rint(bias / (float(x_scale) * w_scale)).astype(np.int32)
+        made = cls(
+            x_scale,
+            x_zero_point,
+            w.reshape(layer.weight.shape),
+            w_scale,
+            np.int8(0),
+            y_scale,
+            y_zero_point,
+            None if layer.bias is None else b,
+            channel_axis=layer.channel_axis,
+            stride=layer.stride,
+            groups=layer.groups,
+            activation=layer.activation,
+        )
+        noise = np.square(y - made.dequantize(made(made.quantize(x)))).sum()
+        snr = 10 * np.log10(np.square(y).sum() / noise) if noise else np.inf
+        object.__setattr__(made, "_snr", float(snr))
+        return made
+
+    def __call__(self, x: ArrayLike, out: Array | None = None, threads: int | None = None) -> Array:
+        a = _check_quantized.pixels(x, self._made.x_zero_point.dtype)
+        _check_quantized.check_out(out, self._more)
+        return self._layer(a, None, out, threads)
+
+    def quantize(self, x: ArrayLike) -> Array:
+        """Real numbers as the pixels that the layer takes, as ONNX's QuantizeLinear does.
+
+        Parameters
+        ----------
+        x : array_like
+            Of any shape; what is outside the type's range is clamped.
+
+        Returns
+        -------
+        ndarray
+            Of the type of `x_zero_point`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from conv1x1 import QConv1x1
+        >>> layer = QConv1x1(0.5, np.uint8(128), np.ones((1, 1), np.int8), 1, 0, 0.25, np.uint8(0))
+        >>> layer.quantize([-1, 0, 2.2, 1000])
+        array([126, 128, 132, 255], dtype=uint8)
+        """
+        zero = self._made.x_zero_point
+        info = np.iinfo(zero.dtype)
+        whole = np.rint(np.asarray(x, np.float32) / self._more.x_scale) + np.float32(zero)
+        return np.asarray(np.clip(whole, info.min, info.max).astype(zero.dtype))
+
+    def dequantize(self, y: ArrayLike) -> Array:
+        """The real numbers that a result stands for, as ONNX's DequantizeLinear does.
+
+        Parameters
+        ----------
+        y : array_like
+            A result of the layer, or whole numbers like it.
+
+        Returns
+        -------
+        ndarray
+            In float32.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from conv1x1 import QConv1x1
+        >>> layer = QConv1x1(0.5, np.uint8(128), np.ones((1, 1), np.int8), 1, 0, 0.25, np.uint8(8))
+        >>> layer.dequantize(layer(np.array([[128], [131]], np.uint8)))
+        array([[0. ],
+               [1.5]], dtype=float32)
+        """
+        return np.asarray((np.asarray(y, np.float32) - np.float32(self._more.y_zero_point)) * self._more.y_scale)
+
+    @property
+    def weight(self) -> Array:
+        """The filters, (out_channels, in_channels/groups), read-only; (in_channels,) where they were given so."""
+        return self._made.weight if self._made.keep_axis else self._made.weight[0]
+
+    @property
+    def bias(self) -> Array | None:
+        """The bias, (out_channels,) of int32, read-only, or None."""
+        return self._more.bias
+
+    @property
+    def x_scale(self) -> np.float32:
+        """The real number between neighbours in x."""
+        return self._more.x_scale
+
+    @property
+    def x_zero_point(self) -> np.int8 | np.uint8:
+        """Which number in x stands for 0; its type is x's."""
+        return self._made.x_zero_point  # type: ignore[no-any-return]
+
+    @property
+    def w_scale(self) -> Array:
+        """The real number between neighbours in each filter, (out_channels,), read-only."""
+        return self._more.w_scale
+
+    @property
+    def w_zero_point(self) -> Array:
+        """Which number in each filter stands for 0, (out_channels,), read-only."""
+        return self._made.w_zero_point
+
+    @property
+    def y_scale(self) -> np.float32:
+        """The real number between neighbours in the result."""
+        return self._more.y_scale
+
+    @property
+    def y_zero_point(self) -> np.int8 | np.uint8:
+        """Which number in the result stands for 0; its type is the result's."""
+        return self._more.y_zero_point  # type: ignore[no-any-return]
+
+    @property
+    def in_channels(self) -> int:
+        """How many channels x must have."""
+        return int(self._made.weight.shape[1]) * self._made.groups
+
+    @property
+    def out_channels(self) -> int:
+        """How many filters there are."""
+        return int(self._made.weight.shape[0])
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis of x that holds the channels."""
+        return self._made.channel_axis
+
+    @property
+    def stride(self) -> int | tuple[int, ...]:
+        """The stride, as it was given."""
+        return self._made.stride
+
+    @property
+    def groups(self) -> int:
+        """Into how many parts channels and filters are cut."""
+        return self._made.groups
+
+    @property
+    def activation(self) -> Activation:
+        """The activation, with its parameters where it has any, or None."""
+        name, a, b = self._more.activation
+        return ("clip", a, b) if name == "clip" else name or None
+
+    @property
+    def snr(self) -> float | None:
+        """Signal to noise on the calibration data, in dB; None for a layer that was not made from floats.
+
+        The signal is what the layer of floats gives, the noise how far the dequantised result is from it. Every 6 dB
+        are one bit; 8 bits throughout give 30 to 45.
+        """
+        return self._snr
+
+    def plan(self, x: ArrayLike, threads: int | None = None) -> dict[str, Any]:
+        """How a call with this x would run: kernel, tile, threads and the like, for information.
+
+        Parameters
+        ----------
+        x : array_like
+            As for a call; its values do not matter.
+        threads : int, optional
+            As for a call.
+
+        Returns
+        -------
+        dict
+
+        Raises
+        ------
+        TypeError, ValueError
+            As a call does.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from conv1x1 import QConv1x1
+        >>> layer = QConv1x1(0.5, np.uint8(128), np.ones((16, 192), np.int8), 1, 0, 0.25, np.uint8(8))
+        >>> "kernel" in layer.plan(np.ones((28, 28, 192), np.uint8))
+        True
+        """
+        a = _check_quantized.pixels(x, self._made.x_zero_point.dtype)
+        a, _, _, threads = _check.call(self._layer._spec, a, None, None, threads)
+        return self._layer._plan(a, None, threads)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a QConv1x1 never changes: {name!r} cannot be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a QConv1x1 never changes: {name!r} cannot be deleted")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options = {n: getattr(self, n) for n in ("channel_axis", "stride", "groups", "activation")}
+        return _rebuilt, (type(self), tuple(getattr(self, n) for n in _PICKLED), options, self._snr)
+
+    def __repr__(self) -> str:
+        made, more = self._made, self._more
+        options = [
+            f", {n}={v!r}" for n in ("stride", "groups", "activation") if (v := getattr(self, n)) not in (1, None)
+        ]
+        return (
+            f"<QConv1x1 {self.in_channels} → {self.out_channels}, "
+            f"{made.x_zero_point.dtype} · {made.weight.dtype} → {more.y_zero_point.dtype}"
+            f"{', bias' if more.bias is not None else ''}, channel_axis={self.channel_axis}{''.join(options)}"
+            f"{'' if self._snr is None else f', snr={self._snr:.1f} dB'}>"
+        )
+
+
+def _scale_and_zero_point(a: Array, dtype: np.dtype[Any], percentile: float, name: str) -> tuple[np.float32, Any]:
+    """The scale and zero point with which `dtype` covers the range of `a` and 0."""
+    if not a.size or not np.isfinite(a).all():
+        wrong = "holds NaN or infinity" if a.size else "is empty"
+        raise ValueError(f"{name} {wrong}: expected finite numbers, to take the range of")
+    info = np.iinfo(dtype)
+    lo, hi = (float(v) for v in np.percentile(a, (100 - percentile, percentile)))
+    lo, hi = min(lo, 0.0), max(hi, 0.0)
+    scale = np.float32((hi - lo) / (info.max - info.min)) if hi > lo else np.float32(1)
+    return scale, dtype.type(np.clip(np.rint(info.min - lo / scale), info.min, info.max))
+
+
+def _rebuilt(cls: type[QConv1x1], arguments: tuple[Any, ...], options: dict[str, Any], snr: float | None) -> QConv1x1:
+    if not issubclass(cls, QConv1x1):
+        raise TypeError(f"expected QConv1x1 or a subclass of it, got {cls!r}")
+    layer = cls.__new__(cls, *arguments, **options)
+    object.__setattr__(layer, "_snr", snr)
+    return layer
