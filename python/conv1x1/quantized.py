@@ -506,14 +506,19 @@ class QConv1x1:
         return self._layer._plan(a, None, threads)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"a QConv1x1 never changes: {name!r} cannot be set")
+        if name in QConv1x1.__slots__:
+            raise AttributeError(f"a QConv1x1 never changes: {name!r} cannot be set")
+        super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"a QConv1x1 never changes: {name!r} cannot be deleted")
+        if name in QConv1x1.__slots__:
+            raise AttributeError(f"a QConv1x1 never changes: {name!r} cannot be deleted")
+        super().__delattr__(name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = {n: getattr(self, n) for n in ("channel_axis", "stride", "groups", "activation")}
-        return _rebuilt, (type(self), tuple(getattr(self, n) for n in _PICKLED), options, self._snr)
+        arguments = tuple(getattr(self, n) for n in _PICKLED)
+        return _rebuilt, (type(self), arguments, options, self._snr), getattr(self, "__dict__", None)
 
     def __repr__(self) -> str:
         made, more = self._made, self._more
