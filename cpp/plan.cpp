@@ -156,10 +156,12 @@ void adopt(Plan& plan, const Layout& layout) {
   plan.scratch_y = layout.scratch_y;
 }
 
-// Whether a restriction's family can compute the problem.
-bool fits(const MultiplyFamily* family, const Problem& p) {
-  return family && sums_of(family->operand) == p.arithmetic &&
-         (family->operand != Operand::int8_quads || p.narrow_weights);
+// Whether a restriction's family can compute the problem, in the restriction's orientation.
+bool fits(const Restriction& only, const Problem& p) {
+  if (!only.family || sums_of(only.family->operand) != p.arithmetic) return false;
+  if (only.family->operand != Operand::int8_quads) return true;
+  const bool lanes = only.orientation.value_or(Orientation::pixels_as_rows) == Orientation::pixels_as_lanes;
+  return p.narrow_weights && (!only.orientation || only.family->turned == lanes);
 }
 
 void choose_chain(Plan& plan, const Problem& p, const Machine& machine) {
@@ -167,7 +169,7 @@ void choose_chain(Plan& plan, const Problem& p, const Machine& machine) {
   for (size_t f = 0; f < machine.table->family_count; ++f) {
     const MultiplyFamily& family = machine.table->families[f];
     if (sums_of(family.operand) != p.arithmetic) continue;
-    const bool forced = fits(machine.only.family, p);
+    const bool forced = fits(machine.only, p);
     if (forced && machine.only.family != &family) continue;
     const CostModel cost(machine, family);
     const size_t steps = ceil_div(p.in_channels, channels_together(family.operand));
@@ -203,7 +205,7 @@ void choose_chain(Plan& plan, const Problem& p, const Machine& machine) {
 const MultiplyFamily* any_family(const Problem& p, const Machine& machine) {
   const MultiplyFamily* family = machine.table->families;
   while (sums_of(family->operand) != p.arithmetic) ++family;
-  return fits(machine.only.family, p) ? machine.only.family : family;
+  return fits(machine.only, p) ? machine.only.family : family;
 }
 
 bool few_channels_fit(const Problem& p, const Machine& machine) {

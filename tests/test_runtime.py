@@ -194,6 +194,15 @@ def test_restricted_within_restricted() -> None:
     assert used() == before
 
 
+@pytest.mark.parametrize("orientation", ["pixels_as_rows", "pixels_as_lanes"])
+def test_a_kernel_that_has_not_the_orientation_is_not_used(orientation: str) -> None:
+    layer, x = Conv1x1(np.ones((8, 9), np.int8)), np.ones((7, 9), np.uint8)
+    for kernel in [k["name"] for k in _conv1x1.kernels() if k["dtype"] == "int32" and k["supported"]]:
+        with restricted(kernel=kernel, orientation=orientation):
+            assert layer.plan(x)["orientation"] == orientation
+            assert (layer(x) == 9).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
