@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conv1x1 import Conv1x1, _conv1x1
+from conv1x1 import Conv1x1, QConv1x1, _conv1x1
 from conv1x1.runtime import restricted
 
 KERNELS = {k["name"]: k for k in _conv1x1.kernels() if k["supported"]}
@@ -63,6 +63,37 @@ def test_every_kernel(exact: Any, name: str, at_end: bool) -> None:
                     layer(x_flush, residual_flush, out)
                     wanted = np.maximum(x.astype(float) @ w.astype(float).T + bias + residual, 0)
                 np.testing.assert_array_equal(np.moveaxis(out, axis, -1), wanted)
+
+
+@pytest.mark.parametrize("name", [name for name, k in KERNELS.items() if k["dtype"] == "int32"])
+@pytest.mark.parametrize("x_type", [np.uint8, np.int8])
+@pytest.mark.parametrize("at_end", [True, False])
+def test_every_kernel_of_quantized_layers(name: str, x_type: Any, at_end: bool) -> None:
+    """Their results are stored as bytes."""
+    random, lanes, rows = np.random.default_rng(7), KERNELS[name]["lanes"], KERNELS[name]["rows"]
+    low, high = np.iinfo(x_type).min, np.iinfo(x_type).max
+    chosen = set()
+    for channels, filters in [(1, 1), (3, lanes - 1), (5, 2), (17, lanes + 1), (40, rows + 1), (6, 2 * lanes + 3)]:
+        for pixels, axis in product([1, rows + 1, lanes + 3], [-1, 0]):
+            x = random.integers(low, high, (pixels, channels), x_type, endpoint=True)
+            w = random.integers(-128, 127, (filters, channels), np.int8, endpoint=True)
+            bias, scales = (
+                random.integers(-999, 999, filters).astype(np.int32),
+                random.choice([0.5, 0.25, 0.01], filters),
+            )
+            layer = QConv1x1(1, x_type(9), flush(w, at_end), scales, 0, 8, np.uint8(77), bias, channel_axis=axis)
+            sums = (x.astype(np.int64) - 9) @ w.T.astype(np.int64) + bias
+            scaled = sums.astype(np.float32) * (scales.astype(np.float32) / np.float32(8))
+            wanted = (np.rint(np.clip(scaled, -77, 178)) + 77).astype(np.uint8)
+            data = flush(np.ascontiguousarray(np.moveaxis(x, -1, axis)), at_end)
+            out = flush(np.zeros_like(np.moveaxis(wanted, -1, axis), order="C"), at_end)
+            for orientation in (None, "pixels_as_rows", "pixels_as_lanes"):
+                with restricted(kernel=name, orientation=orientation):
+                    out[...] = 3
+                    layer(data, out)
+                    np.testing.assert_array_equal(np.moveaxis(out, axis, -1), wanted)
+                    chosen.add(layer.plan(data)["kernel"])
+    assert name in chosen
 
 
 PIXELS = ["float32", "float64", "float16", "bool", "uint8", "int8", "uint16", "int16", "int32", ">i2", ">f4"]
