@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import math
 import os
+import shlex
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -58,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without "→" shows "?"
     try:
         try:
-            arguments = _parser().parse_args(argv)
+            argv = sys.argv[1:] if argv is None else argv
+            arguments = _parser().parse_args(argv, argparse.Namespace(argv=argv))
             code = int(arguments.run(arguments))
         except SystemExit as end:  # argparse, after --help and --version
             code = int(end.code or 0)
@@ -147,8 +149,8 @@ def _add_bench(commands: Any) -> None:
         "bench",
         help="how fast layers run here, next to the machine's limits, other libraries or another revision",
         description="Time layers on this machine, in turn with NumPy, and say how near they come to what it could do.\n"
-        '--against sets the rivals: other libraries, for which there is an extra, pip install "conv1x1[peers]";\n'
-        "or another revision of this package, which is built aside: a git revision of the checkout in the\n"
+        '--against sets the rivals: other libraries, for which there is an extra, pip install "conv1x1[peers]"; or\n'
+        "another revision of this package, which is built aside: a git revision of the checkout in the\n"
         "current directory, or a wheel. Every result is checked before anything is timed.",
         epilog="examples:\n  conv1x1 bench\n  conv1x1 bench --threads 2 --json speed.json --plot roofline.svg\n"
         "  conv1x1 bench --against numpy,torch,onnxruntime,openvino,cv2\n"
@@ -157,7 +159,9 @@ def _add_bench(commands: Any) -> None:
     command.add_argument(
         "--against", default="numpy", metavar="WHOM", help="numpy,torch,onnxruntime,openvino,cv2 | git:REF | FILE.whl"
     )
-    command.add_argument("--layers", metavar="FILE.csv", help="in_channels,out_channels,height,width[,stride,groups]")
+    command.add_argument(
+        "--layers", metavar="FILE.csv", help="in_channels,out_channels,height,width[,stride,groups,dtype,name]"
+    )
     command.add_argument("--layout", choices=("last", "first", "both"), default="both", help="where the channels are")
     command.add_argument("--threads", type=_positive, default=1, metavar="N", help="for everybody (default: 1)")
     command.add_argument("--isa", metavar="NAME", help="use no more than this instruction set")
@@ -165,6 +169,7 @@ def _add_bench(commands: Any) -> None:
     command.add_argument("--rounds", type=_positive, metavar="N", help="rounds for each layer, instead of --seconds")
     command.add_argument("--json", metavar="FILE.json", help="also write all numbers into this file")
     command.add_argument("--plot", type=_picture, metavar="FILE.png|svg", help="also draw a roofline; needs matplotlib")
+    command.add_argument("--markdown", action="store_true", help="print the table for a document instead")
     command.add_argument(
         "--fail-above", type=_percentage, metavar="P%", help="exit 1 if slower than the other revision by more than P%%"
     )
@@ -242,24 +247,27 @@ def _selftest(_: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from . import _peers, _regression, bench
+    from .bench import cases, peers, regression
 
     revision = arguments.against.startswith("git:") or arguments.against.endswith(".whl")
     against = list(dict.fromkeys(arguments.against.split(",")))
-    if not revision and (unknown := [name for name in against if name not in _peers.PEERS]):
+    if not revision and (unknown := [name for name in against if name not in peers.PEERS]):
         raise Failure(
-            f"--against: {unknown[0]!r} is not known; valid are {', '.join(_peers.PEERS)}, git:REF and FILE.whl",
+            f"--against: {unknown[0]!r} is not known; valid are a list of {', '.join(peers.PEERS)}, "
+            "or alone git:REF or FILE.whl",
             _MISUSE,
         )
     if arguments.fail_above is not None and not revision:
         raise Failure("--fail-above is for --against git:REF or a wheel", _MISUSE)
-    if arguments.plot and revision:
-        raise Failure("--plot draws layers of one revision: leave out --against", _MISUSE)
+    if (arguments.plot or arguments.markdown) and revision:
+        raise Failure("--plot and --markdown show layers of one revision: leave out --against", _MISUSE)
     for file in (arguments.json, arguments.plot):
         if file and not Path(file).absolute().parent.is_dir():
             raise Failure(f"{file}: there is no such directory")
+        if file and Path(file).is_dir():
+            raise Failure(f"{file}: is a directory")
     try:
-        layers = bench.read_layers(arguments.layers) if arguments.layers else bench.LAYERS
+        layers = cases.read_layers(arguments.layers) if arguments.layers else cases.LAYERS
         with restricted(isa=arguments.isa):
             pass
     except ValueError as error:
@@ -268,33 +276,49 @@ def _bench(arguments: argparse.Namespace) -> int:
         if arguments.plot:
             importlib.import_module("matplotlib.figure")
     except ImportError as error:
-        raise Failure(f'the plot needs matplotlib ({error}): pip install "conv1x1[demo]"') from error
+        raise Failure(f'the plot needs matplotlib ({error}): pip install "conv1x1[bench]"') from error
 
-    what, threads = bench.cases(layers, arguments.layout), arguments.threads
+    what = cases.cases(layers, arguments.layout)
     try:
         with restricted(isa=arguments.isa):
-            if revision:
-                return _bench_revision(arguments, what)
-            rows = bench.run(what, against, threads, arguments.seconds, arguments.rounds)
-            if arguments.json:
-                bench.write_json(arguments.json, rows, against, threads)
-            if arguments.plot:
-                from . import _roofline
-
-                _roofline.draw(arguments.plot, rows, bench.read_levels(threads), bench.machine(threads))
-    except (_peers.MissingPeer, _regression.RevisionError, ArithmeticError) as error:
+            return _bench_revision(arguments, what) if revision else _bench_peers(arguments, what, against)
+    except (peers.MissingPeer, regression.RevisionError, ArithmeticError) as error:
         raise Failure(str(error)) from error
+
+
+def _bench_peers(arguments: argparse.Namespace, what: list[Any], against: list[str]) -> int:
+    from .bench import measure, peers, results, table
+
+    threads = arguments.threads
+    made = {name: peers.PEERS[name](threads) for name in against}
+    with peers.blas_threads(threads) as numpy_threads:
+        heading = table.heading(made, threads, numpy_threads)
+        rows = measure.measure_all(what, made, threads, arguments.seconds, arguments.rounds)
+        if arguments.markdown:
+            done = list(rows)
+            print(table.markdown(done, heading, against, shlex.join(["conv1x1", *arguments.argv])))
+        else:
+            print("\n".join(heading), end="\n\n")
+            done = table.text_table(rows, [str(layer) for layer, _ in what], against)
+        about = results.environment(threads)
+        about["versions"] |= {name: peer.version for name, peer in made.items()}
+    if arguments.json:
+        results.write_json(arguments.json, about | {"numpy_threads": numpy_threads}, done, against)
+    if arguments.plot:
+        from .bench import roofline
+
+        roofline.draw(arguments.plot, done, measure.read_levels(threads), results.machine(threads))
     return 0
 
 
 def _bench_revision(arguments: argparse.Namespace, what: list[Any]) -> int:
-    from . import _regression
+    from .bench import regression
 
     budget = (arguments.threads, arguments.seconds, arguments.rounds)
-    with _regression.revision(arguments.against) as (name, directory):
-        rows, slower = _regression.run(what, name, directory, *budget, arguments.fail_above)
+    with regression.revision(arguments.against) as (name, directory):
+        rows, slower = regression.run(what, name, directory, *budget, arguments.fail_above)
     if arguments.json:
-        _regression.write_json(arguments.json, rows, slower, name, arguments.threads)
+        regression.write_json(arguments.json, rows, slower, name, arguments.threads)
     return 1 if slower else 0
 
 

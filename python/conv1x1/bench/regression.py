@@ -22,9 +22,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import __version__, _conv1x1, _timing
-from ._timing import Layer
-from .bench import Progress, Table, environment, geometric_mean, machine
+from .. import __version__, _conv1x1
+from . import timing
+from .progress import bar
+from .results import environment, geometric_mean, machine
+from .table import Table
+from .timing import Layer
 
 MARGIN = 0.03
 """What is called the same: two copies of one revision differ by up to this, from where the system puts their memory."""
@@ -156,13 +159,15 @@ def revision(against: str) -> Iterator[tuple[str, str]]:
             source, name = os.path.abspath(against), against
             if not os.path.isfile(source):
                 raise RevisionError(f"{against}: there is no such wheel")
-        print(f"Installing {name} aside …", flush=True)
+        print(f"Installing {name} aside: a minute or two if it has to be built …", flush=True)
         target = os.path.join(work, "site")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
         result = _run([*pip, "--target", target, source], work)
         if result.returncode:
             last = "\n".join((result.stdout + result.stderr).strip().splitlines()[-20:])
             raise RevisionError(f"{name} cannot be built or installed; pip's last words:\n{last}")
+        if not os.path.isdir(os.path.join(target, "conv1x1")):
+            raise RevisionError(f"{name} is no revision of conv1x1: it brings {', '.join(sorted(os.listdir(target)))}")
         yield name, target
 
 
@@ -200,14 +205,15 @@ class Worker:
 
     def __init__(self, name: str, directory: str) -> None:
         self._name, self._stderr = name, tempfile.TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115
-        used = {"CONV1X1_MAX_ISA": _conv1x1.config()["isa"]}
+        config = _conv1x1.config()
+        lowered = config["isa"] != config["isas_supported"][-1]  # the best has no name in a revision that lacks it
         self._process = subprocess.Popen(
-            [sys.executable, _timing.__file__, directory],
+            [sys.executable, timing.__file__, directory],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
-            env=os.environ | used,
+            env=os.environ | ({"CONV1X1_MAX_ISA": config["isa"]} if lowered else {}),
         )
         try:
             hello = self._answer()
@@ -221,7 +227,7 @@ class Worker:
             raise
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Send a request of `_timing.main`.
+        """Send a request of `timing.main`.
 
         Parameters
         ----------
@@ -280,12 +286,12 @@ def home() -> str:
     -------
     str
     """
-    return str(Path(__file__).parent.parent)
+    return str(Path(__file__).parents[2])
 
 
 def compare(
     layer: Layer, layout: str, pairs: Sequence[tuple[Worker, Worker]], threads: int, seconds: float, rounds: int | None
-) -> Comparison:
+) -> Comparison | None:
     """Race both revisions on one layer.
 
     Parameters
@@ -301,10 +307,14 @@ def compare(
 
     Returns
     -------
-    Comparison
+    Comparison or None
+        None if the other revision has no such pixels.
     """
     question = {"layer": layer, "layout": layout, "threads": threads}
-    bits = {worker.ask(**question)["bits"] for pair in pairs for worker in pair}
+    answers = [worker.ask(**question) for pair in pairs for worker in pair]
+    if any("refused" in answer for answer in answers):
+        return None
+    bits = {answer["bits"] for answer in answers}
     times: list[tuple[float, float]] = []
     end = perf_counter() + seconds
     while len(times) < (rounds or _FEWEST_ROUNDS) or (rounds is None and perf_counter() < end):
@@ -354,6 +364,8 @@ def run(
     print(f"this: conv1x1 {__version__} in {home()}; other: {name}")
     print(f"{machine(threads)}\n")
     rows = _race(what, name, directory, threads, seconds, rounds)
+    if not rows:
+        raise RevisionError(f"{name} takes none of these layers: it has no such pixels")
     counts = Counter(row.verdict for row in rows)
     print(f"\nother ÷ this: the median of rounds in turn, and its 95 % interval; same is within {MARGIN:.0%}.")
     print(f"geometric mean {geometric_mean(row.ratio for row in rows):.3f}; this revision is", end=" ")
@@ -381,20 +393,18 @@ def _race(
     width = max(len(str(layer)) for layer, _ in what)
     headings = ("layer", "chan.", "this, µs", "other, µs", "other ÷ this", "95 % interval", "verdict")
     rows = []
-    progress = Progress(len(what))
-    progress.show(0, "starting")
     with ExitStack() as stack:
-        pairs = [
-            (stack.enter_context(Worker("this revision", home())), stack.enter_context(Worker(name, directory)))
-            for _ in range(_PAIRS)
-        ]
-        progress.clear()
-        table = Table(headings, (width, 5, 9, 9, 12, 13, 9))
+        with bar(0, len(what), "starting"):
+            here = [(("this revision", home()), (name, directory)) for _ in range(_PAIRS)]
+            pairs = [(stack.enter_context(Worker(*a)), stack.enter_context(Worker(*b))) for a, b in here]
+        table = Table(headings, (width, 5, 9, 9, 12, 13, 9), spare=("other, µs", "this, µs"))
         for done, (layer, layout) in enumerate(what):
-            progress.show(done, f"{layer}, {layout}")
-            row = compare(layer, layout, pairs, threads, seconds / len(what), rounds)
+            with bar(done, len(what), f"{layer}, {layout}"):
+                row = compare(layer, layout, pairs, threads, seconds / len(what), rounds)
+            if row is None:
+                table.line([str(layer), layout, "–", "–", "–", "–", "only here"])
+                continue
             rows.append(row)
-            progress.clear()
             cells = [str(layer), layout, f"{row.this * 1e6:,.1f}", f"{row.other * 1e6:,.1f}", f"{row.ratio:.3f}"]
             table.line([*cells, f"{row.low:.3f}–{row.high:.3f}", row.verdict])
     return rows

@@ -16,6 +16,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
+import numpy as np
+
 _SHORTEST_SLOT = 1e-3  # seconds; the clock and the wake-up of a processor are noise below
 
 
@@ -29,6 +31,18 @@ class Layer(NamedTuple):
     width: int
     stride: int = 1
     groups: int = 1
+    dtype: str = "float32"
+
+    @property
+    def weights(self) -> np.dtype[Any]:
+        """The type of the weights and of the arithmetic."""
+        return np.dtype(np.float64 if self.dtype == "float64" else np.float32)
+
+    @property
+    def result(self) -> np.dtype[Any]:
+        """The type of the result of a call that does not say."""
+        pixels = np.dtype(self.dtype)
+        return pixels if pixels.kind == "f" else self.weights
 
     @property
     def pixels(self) -> int:
@@ -43,16 +57,18 @@ class Layer(NamedTuple):
     @property
     def bytes(self) -> int:
         """What has to be read and written at least: the pixels that count, the weights and the result, each once."""
-        weights = self.in_channels // self.groups * self.out_channels
-        return 4 * (self.pixels * (self.in_channels + self.out_channels) + weights)
+        x, y = self.pixels * self.in_channels, self.pixels * self.out_channels
+        w = self.in_channels // self.groups * self.out_channels
+        return x * np.dtype(self.dtype).itemsize + y * self.result.itemsize + w * self.weights.itemsize
 
     def __str__(self) -> str:
         size = f"{self.name} {self.height}×{self.width} {self.in_channels}→{self.out_channels}".strip()
-        return size + (f" /{self.stride}" if self.stride > 1 else "") + (f" g{self.groups}" if self.groups > 1 else "")
+        size += (f" /{self.stride}" if self.stride > 1 else "") + (f" g{self.groups}" if self.groups > 1 else "")
+        return size if self.dtype == "float32" else f"{size} {self.dtype}"
 
 
 def arrays(layer: Layer, layout: str) -> tuple[Any, Any]:
-    """The pixels and the filters of a layer, always the same numbers.
+    """The pixels and the filters of a layer, always the same numbers: normal ones, or all that an integer can be.
 
     Parameters
     ----------
@@ -65,13 +81,16 @@ def arrays(layer: Layer, layout: str) -> tuple[Any, Any]:
     x : ndarray, shape (height, width, in_channels) or (in_channels, height, width)
     w : ndarray, shape (out_channels, in_channels/groups)
     """
-    import numpy as np
-
     random = np.random.default_rng(1)
     size, channels = (layer.height, layer.width), (layer.in_channels,)
     shape = size + channels if layout == "last" else channels + size
-    x = random.standard_normal(shape, np.float32)
-    return x, random.standard_normal((layer.out_channels, layer.in_channels // layer.groups), np.float32)
+    dtype, weight_shape = np.dtype(layer.dtype), (layer.out_channels, layer.in_channels // layer.groups)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        x = random.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+    else:
+        x = random.standard_normal(shape, layer.weights).astype(dtype, copy=False)
+    return x, random.standard_normal(weight_shape, layer.weights)
 
 
 def expected(layer: Layer, layout: str, x: Any, w: Any) -> Any:
@@ -87,8 +106,6 @@ def expected(layer: Layer, layout: str, x: Any, w: Any) -> Any:
     ndarray of float64
         x's axes, with the filters where the channels were.
     """
-    import numpy as np
-
     last = x if layout == "last" else np.moveaxis(x, 0, -1)
     strided = last[:: layer.stride, :: layer.stride]
     parts = np.split(strided.astype(np.float64), layer.groups, -1)
@@ -111,12 +128,12 @@ def check(who: str, layer: Layer, y: Any, truth: Any) -> None:
     Raises
     ------
     ArithmeticError
-        They differ by more than float32 may, in any order of summation.
+        They differ by more than their types may, in any order of summation.
     """
-    import numpy as np
-
-    # Pixels and weights are of size 1, so an error is of size 6e-8·C: this finds what is wrong, not what is inexact.
-    if not np.allclose(y, truth, rtol=1e-5, atol=1e-6 * (layer.in_channels // layer.groups + 16)):
+    # An error is of the size of a pixel times eps·C: this finds what is wrong, not what is inexact.
+    pixel = np.iinfo(layer.dtype).max if np.dtype(layer.dtype).kind in "iu" else 1
+    atol = 10 * np.finfo(layer.weights).eps * pixel * (layer.in_channels // layer.groups + 16)
+    if not np.allclose(y, truth, rtol=4 * np.finfo(layer.result).eps, atol=atol):
         raise ArithmeticError(f"{who} computes {layer} wrongly: nothing is timed")
 
 
@@ -166,8 +183,6 @@ def main(directory: str) -> None:
     directory : str
         Where to import `conv1x1` from.
     """
-    import numpy as np
-
     import conv1x1
 
     home = str(Path(conv1x1.__file__).parent.parent)
@@ -187,10 +202,14 @@ def main(directory: str) -> None:
             what, layout, threads = Layer(*request["layer"]), request["layout"], request["threads"]
             x, w = arrays(what, layout)
             options = {"channel_axis": -1 if layout == "last" else 0, "stride": what.stride, "groups": what.groups}
-            y = conv1x1.Conv1x1(w, **options)(x)
-            check(f"conv1x1 in {home}", what, y, expected(what, layout, x, w))
-            times = turn(repetitions)
-            answer: dict[str, Any] = {"bits": hashlib.sha256(y.tobytes()).hexdigest()}
+            try:
+                y = conv1x1.Conv1x1(w, **options)(x)
+            except TypeError as error:  # a type of pixels that came later
+                answer: dict[str, Any] = {"refused": str(error)}
+            else:
+                check(f"conv1x1 in {home}", what, y, expected(what, layout, x, w))
+                times = turn(repetitions)
+                answer = {"bits": hashlib.sha256(y.tobytes()).hexdigest()}
         else:
             answer = {"seconds": turn(partial(clock, times=times))}
         print(json.dumps(answer), flush=True)
@@ -198,8 +217,6 @@ def main(directory: str) -> None:
 
 def _elsewhere(array: Any, random: Any) -> Any:
     """A copy at a random distance from the start of its memory, in lines of the cache."""
-    import numpy as np
-
     lines = 16 * int(random.integers(256))
     memory = np.empty(array.size + 16 * 257, array.dtype)
     start = lines + (-memory.ctypes.data % 64) // array.itemsize

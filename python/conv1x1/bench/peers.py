@@ -1,4 +1,4 @@
-"""What a user would call instead: each peer in the form that suits it best, imported only when it is asked for.
+"""What a user would call instead: each library in the form that suits it best, imported only when it is asked for.
 
 A peer is made for a number of threads; it has a `version`, and `candidates`: what it can do for one layer, none, one or
 several forms. A candidate's `call` is timed; `result` turns what `call` returns into the array it stands for.
@@ -6,28 +6,17 @@ several forms. A candidate's `call` is timed; `result` turns what `call` returns
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ._check import Array
-from ._timing import Layer
+from .._check import Array
+from .timing import Layer
 
-# The libraries NumPy may do its products with, and how each is told its threads. `threadpoolctl` knows more of them.
-_BLAS = (
-    ("scipy_openblas_set_num_threads64_", "scipy_openblas_get_num_threads64_"),
-    ("scipy_openblas_set_num_threads", "scipy_openblas_get_num_threads"),
-    ("openblas_set_num_threads64_", "openblas_get_num_threads64_"),
-    ("openblas_set_num_threads", "openblas_get_num_threads"),
-    ("MKL_Set_Num_Threads", "MKL_Get_Max_Threads"),
-    ("bli_thread_set_num_threads", "bli_thread_get_num_threads"),
-)
 _MOST_CV2_CHANNELS = 128  # no image of OpenCV has more
 
 
@@ -66,13 +55,13 @@ class NumPy:
         filters = w.reshape(g, -1, c // g)
         if s == g == 1:
             a, b = (w, x.reshape(c, -1)) if layout == "first" else (x.reshape(-1, c), np.ascontiguousarray(w.T))
-            y = np.empty((len(a), b.shape[1]), np.float32)
+            y = np.empty((len(a), b.shape[1]), layer.result)
             yield Candidate("matmul", lambda: np.matmul(a, b, out=y))
         elif layout == "first":
-            y = np.empty((g, layer.out_channels // g, layer.pixels), np.float32)
+            y = np.empty((g, layer.out_channels // g, layer.pixels), layer.result)
             yield Candidate("matmul", lambda: np.matmul(filters, x[:, ::s, ::s].reshape(g, c // g, -1), out=y))
         else:
-            y = np.empty((layer.pixels, g, layer.out_channels // g), np.float32)
+            y = np.empty((layer.pixels, g, layer.out_channels // g), layer.result)
             columns, out = np.ascontiguousarray(filters.swapaxes(1, 2)), y.swapaxes(0, 1)
             yield Candidate(
                 "matmul",
@@ -91,6 +80,8 @@ class Torch:
 
     def candidates(self, layer: Layer, layout: str, x: Array, w: Array) -> Iterator[Candidate]:
         """See `Peer`."""
+        if layer.dtype not in ("float32", "float64"):
+            return
         torch = self._torch
         options = {"stride": layer.stride, "groups": layer.groups}
         image, weight = torch.from_numpy(x)[None], torch.from_numpy(w)
@@ -120,8 +111,8 @@ class OnnxRuntime:
 
     def candidates(self, layer: Layer, layout: str, x: Array, w: Array) -> Iterator[Candidate]:
         """See `Peer`."""
-        if layout == "last":
-            return  # Conv is NCHW in ONNX
+        if layout == "last" or layer.dtype != "float32":
+            return  # Conv is NCHW in ONNX, and of float32 on a CPU
         model = _onnx_model(self._onnx, layer, w)
         session = self._ort.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
         binding = session.io_binding()
@@ -142,7 +133,7 @@ class OpenVINO:
 
     def candidates(self, layer: Layer, layout: str, x: Array, w: Array) -> Iterator[Candidate]:
         """See `Peer`."""
-        if layout == "last":
+        if layout == "last" or layer.dtype != "float32":
             return
         model = self._core.read_model(_onnx_model(self._onnx, layer, w), b"")
         request = self._core.compile_model(model, "CPU", self._options).create_infer_request()
@@ -163,8 +154,8 @@ class OpenCV:
     def candidates(self, layer: Layer, layout: str, x: Array, w: Array) -> Iterator[Candidate]:
         """See `Peer`."""
         few = max(layer.in_channels, layer.out_channels) <= _MOST_CV2_CHANNELS
-        if few and layout == "last" and layer.stride == layer.groups == 1:
-            y = np.empty((layer.height, layer.width, layer.out_channels), np.float32)
+        if few and layout == "last" and layer.stride == layer.groups == 1 and layer.dtype in ("float32", "float64"):
+            y = np.empty((layer.height, layer.width, layer.out_channels), layer.dtype)
             yield Candidate("transform", lambda: self._cv2.transform(x, w, y))
 
 
@@ -178,7 +169,7 @@ PEERS: dict[str, Callable[[int], Peer]] = {
 
 
 @contextmanager
-def blas_threads(threads: int) -> Iterator[bool]:
+def blas_threads(threads: int) -> Iterator[int | None]:
     """Hold the library behind NumPy's products to a number of threads, inside a `with` block.
 
     Parameters
@@ -187,31 +178,19 @@ def blas_threads(threads: int) -> Iterator[bool]:
 
     Yields
     ------
-    bool
-        Whether a library was found that could be told.
+    int or None
+        How many it will use; None where nobody knows: without threadpoolctl, or with a library that it does not know.
     """
-    controls = list(_blas_controls())
-    before = [get() for _, get in controls]
-    for set_, _ in controls:
-        set_(threads)
     try:
-        yield bool(controls)
-    finally:
-        for (set_, _), number in zip(controls, before, strict=True):
-            set_(number)
-
-
-def _blas_controls() -> Iterator[tuple[Callable[[int], None], Callable[[], int]]]:
-    maps = Path("/proc/self/maps")
-    if not maps.exists():
+        threadpoolctl = importlib.import_module("threadpoolctl")
+    except ImportError:
+        yield None
         return
-    files = {line.split(maxsplit=5)[-1] for line in maps.read_text().splitlines() if ".so" in line}
-    for file in sorted(f for f in files if any(name in Path(f).name for name in ("blas", "mkl_rt", "blis"))):
-        with suppress(OSError):
-            library = ctypes.CDLL(file)
-            found = next(((s, g) for s, g in _BLAS if hasattr(library, s) and hasattr(library, g)), None)
-            if found:
-                yield library[found[0]], library[found[1]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what it says of libraries that are not NumPy's
+        controller = threadpoolctl.ThreadpoolController().select(user_api="blas")
+    with controller.limit(limits=threads):
+        yield max((library["num_threads"] for library in controller.info()), default=None)
 
 
 def _module(peer: str, name: str) -> Any:

@@ -1,0 +1,198 @@
+"""What was measured: a row for each layer, what they come to, and all of it as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import __version__, _conv1x1
+from .timing import Layer
+
+
+class Rival(NamedTuple):
+    """What a peer's best form came to: seconds, and its time ÷ ours: median, 10 % and 90 % of the rounds."""
+
+    form: str
+    seconds: float
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def level(self) -> bool:
+        """Whether both led in some rounds."""
+        return self.low < 1 < self.high
+
+
+class Row(NamedTuple):
+    """A layer in a layout, measured."""
+
+    layer: Layer
+    layout: str
+    seconds: float
+    peak: float  # GFLOP/s, as `reads` for all threads
+    reads: float  # GB/s, from as much memory as the layer touches
+    kernel: str
+    rounds: int
+    rivals: dict[str, Rival]
+
+    @property
+    def gflops(self) -> float:
+        """What was reached."""
+        return self.layer.flop / self.seconds / 1e9
+
+    @property
+    def gbs(self) -> float:
+        """What was read and written, each byte counted once."""
+        return self.layer.bytes / self.seconds / 1e9
+
+    @property
+    def intensity(self) -> float:
+        """FLOPs a byte."""
+        return self.layer.flop / self.layer.bytes
+
+    @property
+    def roof(self) -> float:
+        """What this layer could reach at most, in GFLOP/s."""
+        return min(self.peak, self.intensity * self.reads)
+
+    @property
+    def part(self) -> float:
+        """What was reached, as a part of the roof."""
+        return self.gflops / self.roof
+
+    @property
+    def best(self) -> str | None:
+        """The peer that comes nearest, or leads."""
+        return min(self.rivals, key=lambda name: self.rivals[name].ratio, default=None)
+
+    @property
+    def winner(self) -> str | None:
+        """Who is ahead; "level with" the best peer where both led in some rounds; None without peers."""
+        if not self.best:
+            return None
+        best = self.rivals[self.best]
+        return f"level with {self.best}" if best.level else self.best if best.ratio < 1 else "conv1x1"
+
+    def record(self) -> dict[str, Any]:
+        """All there is to know, for JSON."""
+        return self.layer._asdict() | {
+            "layout": self.layout,
+            "seconds": self.seconds,
+            "gflops": self.gflops,
+            "gbs": self.gbs,
+            "intensity": self.intensity,
+            "peak_gflops": self.peak,
+            "read_gbs": self.reads,
+            "roof_gflops": self.roof,
+            "of_roof": self.part,
+            "kernel": self.kernel,
+            "rounds": self.rounds,
+            "peers": {name: rival._asdict() for name, rival in self.rivals.items()},
+            "winner": self.winner,
+        }
+
+
+def geometric_mean(ratios: Iterable[float]) -> float:
+    """The mean of ratios.
+
+    Parameters
+    ----------
+    ratios : iterable of float
+        At least one, all above 0.
+
+    Returns
+    -------
+    float
+    """
+    logs = [math.log(ratio) for ratio in ratios]
+    return math.exp(sum(logs) / len(logs))
+
+
+def summary(rows: Iterable[Row], name: str | None = None) -> dict[str, Any] | None:
+    """A peer's ratios in short.
+
+    Parameters
+    ----------
+    rows : iterable of Row
+    name : str, optional
+        The peer; for each row its best one when left out.
+
+    Returns
+    -------
+    dict or None
+        `layers`, `geometric_mean`, `worst`, `ahead` (in how many the peer is, beyond doubt) and `level`; None if the
+        peer has none of the layers.
+    """
+    rivals = [row.rivals[peer] for row in rows if (peer := name or row.best) in row.rivals]
+    if not rivals:
+        return None
+    ratios, level = [rival.ratio for rival in rivals], sum(rival.level for rival in rivals)
+    ahead = sum(rival.ratio < 1 and not rival.level for rival in rivals)
+    mean, worst = geometric_mean(ratios), min(ratios)
+    return {"layers": len(ratios), "geometric_mean": mean, "worst": worst, "ahead": ahead, "level": level}
+
+
+def environment(threads: int) -> dict[str, Any]:
+    """Where and when something is measured.
+
+    Parameters
+    ----------
+    threads : int
+
+    Returns
+    -------
+    dict
+    """
+    config = _conv1x1.config()
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "cpu": config["cpu"],
+        "cpus": os.cpu_count(),
+        "isa": config["isa"],
+        "threads": threads,
+        "platform": platform.platform(),
+        "versions": {"conv1x1": __version__, "numpy": np.__version__, "python": platform.python_version()},
+    }
+
+
+def machine(threads: int) -> str:
+    """The same, for a heading.
+
+    Parameters
+    ----------
+    threads : int
+
+    Returns
+    -------
+    str
+    """
+    about, day = environment(threads), datetime.now().astimezone().date()
+    cpus, used = (f"{n} {what}{'s' * (n != 1)}" for n, what in ((about["cpus"], "CPU"), (threads, "thread")))
+    return f"{about['cpu']}, {cpus}, {about['isa']}, {used}, {day}"
+
+
+def write_json(path: str, about: dict[str, Any], rows: Sequence[Row], against: Iterable[str]) -> None:
+    """Write what was measured.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    about : dict
+        See `environment`.
+    rows : sequence of Row
+    against : iterable of str
+        The peers.
+    """
+    summaries = {name: summary(rows, name) for name in against} | {"best peer": summary(rows)}
+    document = about | {"rows": [row.record() for row in rows], "summary": summaries}
+    Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
