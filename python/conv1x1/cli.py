@@ -298,7 +298,7 @@ def _bench_peers(arguments: argparse.Namespace, what: list[Any], against: list[s
             done = list(rows)
             print(table.markdown(done, heading, against, shlex.join(["conv1x1", *arguments.argv])))
         else:
-            print("\n".join(heading), end="\n\n")
+            print("\n".join(heading), end="\n\n", flush=True)
             done = table.text_table(rows, [str(layer) for layer, _ in what], against)
         about = results.environment(threads)
         about["versions"] |= {name: peer.version for name, peer in made.items()}

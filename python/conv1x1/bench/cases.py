@@ -58,7 +58,7 @@ def cases(layers: Iterable[Layer], layout: str) -> list[tuple[Layer, str]]:
     """
     if layout != "both":
         return [(layer, layout) for layer in layers]
-    return [(layer, which) for layer in layers for which in LAYOUTS[: 1 if layer.height == layer.width == 1 else 2]]
+    return [(layer, which) for layer in layers for which in LAYOUTS[: 1 if layer.one_pixel else 2]]
 
 
 def read_layers(path: str) -> list[Layer]:

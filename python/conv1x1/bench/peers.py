@@ -53,7 +53,7 @@ class NumPy:
         """See `Peer`."""
         s, g, c = layer.stride, layer.groups, layer.in_channels
         filters = w.reshape(g, -1, c // g)
-        if s == g == 1:
+        if layer.plain:
             a, b = (w, x.reshape(c, -1)) if layout == "first" else (x.reshape(-1, c), np.ascontiguousarray(w.T))
             y = np.empty((len(a), b.shape[1]), layer.result)
             yield Candidate("matmul", lambda: np.matmul(a, b, out=y))
@@ -71,7 +71,7 @@ class NumPy:
 
 
 class Torch:
-    """`conv2d`, with the channels_last memory format where the channels are last; `linear` there too."""
+    """`conv2d`, with the channels_last memory format where the channels are last, and one product where that does."""
 
     def __init__(self, threads: int) -> None:
         self._torch = _module("torch", "torch")
@@ -88,6 +88,10 @@ class Torch:
         conv2d, kernel = torch.nn.functional.conv2d, weight[:, :, None, None]
         if layout == "first":
             yield Candidate("conv2d", lambda: conv2d(image, kernel, **options))
+            if layer.plain:
+                flat = image.reshape(layer.in_channels, -1)
+                y = torch.empty((layer.out_channels, layer.pixels), dtype=flat.dtype)
+                yield Candidate("matmul", lambda: torch.matmul(weight, flat, out=y))
             return
         nchw, kernel_last = image.permute(0, 3, 1, 2), kernel.to(memory_format=torch.channels_last)
         yield Candidate(
@@ -95,12 +99,12 @@ class Torch:
             lambda: conv2d(nchw, kernel_last, **options),
             lambda y: np.asarray(y.permute(0, 2, 3, 1)),
         )
-        if layer.stride == layer.groups == 1:
+        if layer.plain:
             yield Candidate("linear", lambda: torch.nn.functional.linear(image, weight))
 
 
 class OnnxRuntime:
-    """A session of one `Conv`, input and output bound."""
+    """A session of one `Conv`, or of one `MatMul` where the channels are last, input and output bound."""
 
     def __init__(self, threads: int) -> None:
         self._ort, self._onnx = _module("onnxruntime", "onnxruntime"), _module("onnxruntime", "onnx")
@@ -111,35 +115,42 @@ class OnnxRuntime:
 
     def candidates(self, layer: Layer, layout: str, x: Array, w: Array) -> Iterator[Candidate]:
         """See `Peer`."""
-        if layout == "last" or layer.dtype != "float32":
-            return  # Conv is NCHW in ONNX, and of float32 on a CPU
-        model = _onnx_model(self._onnx, layer, w)
+        for made in _onnx_models(self._onnx, layer, layout, x, w):
+            yield self._candidate(*made)
+
+    def _candidate(self, form: str, model: bytes, x: Array, shape: tuple[int, ...]) -> Candidate:
         session = self._ort.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
-        binding = session.io_binding()
-        binding.bind_cpu_input("x", x[None])
-        y = self._ort.OrtValue.ortvalue_from_shape_and_type(_result_shape(layer), np.float32)
+        binding, y = session.io_binding(), self._ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32)
+        binding.bind_cpu_input("x", x)
         binding.bind_ortvalue_output("y", y)
-        yield Candidate("Conv", lambda: session.run_with_iobinding(binding), lambda _: y.numpy())
+        return Candidate(form, lambda: session.run_with_iobinding(binding), lambda _: y.numpy())
 
 
 class OpenVINO:
-    """A compiled model of one `Conv`; its infer request reads x where it is."""
+    """A compiled model of one `Conv`, or of one `MatMul`; its infer request reads x where it is."""
 
     def __init__(self, threads: int) -> None:
         self._ov, self._onnx = _module("openvino", "openvino"), _module("openvino", "onnx")
         self.version = str(self._ov.__version__).split("-")[0]
         self._core = self._ov.Core()
-        self._options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+        self._options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "ENABLE_CPU_PINNING": False,  # on a CPU where another thread runs it would wait for that one
+        }
 
     def candidates(self, layer: Layer, layout: str, x: Array, w: Array) -> Iterator[Candidate]:
         """See `Peer`."""
-        if layout == "last" or layer.dtype != "float32":
-            return
-        model = self._core.read_model(_onnx_model(self._onnx, layer, w), b"")
-        request = self._core.compile_model(model, "CPU", self._options).create_infer_request()
-        request.set_input_tensor(self._ov.Tensor(x[None], shared_memory=True))
-        yield Candidate(
-            "Conv", lambda: request.infer(share_outputs=True), lambda _: np.asarray(request.get_output_tensor().data)
+        for made in _onnx_models(self._onnx, layer, layout, x, w):
+            yield self._candidate(*made)
+
+    def _candidate(self, form: str, model: bytes, x: Array, shape: tuple[int, ...]) -> Candidate:
+        request = self._core.compile_model(
+            self._core.read_model(model, b""), "CPU", self._options
+        ).create_infer_request()
+        request.set_input_tensor(self._ov.Tensor(x, shared_memory=True))
+        return Candidate(
+            form, lambda: request.infer(share_outputs=True), lambda _: np.asarray(request.get_output_tensor().data)
         )
 
 
@@ -154,7 +165,7 @@ class OpenCV:
     def candidates(self, layer: Layer, layout: str, x: Array, w: Array) -> Iterator[Candidate]:
         """See `Peer`."""
         few = max(layer.in_channels, layer.out_channels) <= _MOST_CV2_CHANNELS
-        if few and layout == "last" and layer.stride == layer.groups == 1 and layer.dtype in ("float32", "float64"):
+        if few and layout == "last" and layer.plain and layer.dtype in ("float32", "float64"):
             y = np.empty((layer.height, layer.width, layer.out_channels), layer.dtype)
             yield Candidate("transform", lambda: self._cv2.transform(x, w, y))
 
@@ -203,16 +214,27 @@ def _module(peer: str, name: str) -> Any:
         raise MissingPeer(f'{peer} cannot be raced ({error}): pip install "conv1x1[peers]"') from error
 
 
-def _result_shape(layer: Layer) -> list[int]:
-    return [1, layer.out_channels, *(-(-n // layer.stride) for n in (layer.height, layer.width))]
-
-
-def _onnx_model(onnx: Any, layer: Layer, w: Array) -> bytes:
+def _onnx_models(
+    onnx: Any, layer: Layer, layout: str, x: Array, w: Array
+) -> Iterator[tuple[str, bytes, Array, tuple[int, ...]]]:
+    """Form, model, its x and the shape of its y; of float32, the one type that Conv has on a CPU."""
+    if layer.dtype != "float32":
+        return
     helper = importlib.import_module("onnx.helper")
-    weight = helper.make_tensor("w", 1, [*w.shape, 1, 1], w.tobytes(), raw=True)
-    x = helper.make_tensor_value_info("x", 1, [1, layer.in_channels, layer.height, layer.width])
-    y = helper.make_tensor_value_info("y", 1, _result_shape(layer))
-    options = {"kernel_shape": [1, 1], "strides": [layer.stride] * 2, "group": layer.groups}
-    graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"], **options)], "layer", [x], [y], [weight])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    return bytes(model.SerializeToString())
+    sides = tuple(-(-n // layer.stride) for n in (layer.height, layer.width))
+
+    def model(form: str, weight: Array, source: Array, shape: tuple[int, ...], **options: Any) -> Any:
+        weights = helper.make_tensor("w", 1, weight.shape, weight.tobytes(), raw=True)
+        ends = [helper.make_tensor_value_info(name, 1, its) for name, its in (("x", source.shape), ("y", shape))]
+        node = helper.make_node(form, ["x", "w"], ["y"], **options)
+        graph = helper.make_graph([node], "layer", ends[:1], ends[1:], [weights])
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        return form, bytes(made.SerializeToString()), source, shape
+
+    if layout == "first" or layer.one_pixel:  # Conv is NCHW
+        image = x.reshape(1, layer.in_channels, layer.height, layer.width)
+        options = {"kernel_shape": [1, 1], "strides": [layer.stride] * 2, "group": layer.groups}
+        yield model("Conv", w[:, :, None, None], image, (1, layer.out_channels, *sides), **options)
+    if layout == "last" and layer.plain:
+        pixels = x.reshape(-1, layer.in_channels)
+        yield model("MatMul", np.ascontiguousarray(w.T), pixels, (layer.pixels, layer.out_channels))

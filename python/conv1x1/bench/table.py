@@ -48,7 +48,7 @@ class Table:
         """
         cut = [(cell, self._widths[h]) for cell, (h, shown) in zip(cells, self._shown.items(), strict=True) if shown]
         first, *rest = cut
-        print("  ".join([f"{first[0]:<{first[1]}}", *(f"{cell:>{width}}" for cell, width in rest)]))
+        print("  ".join([f"{first[0]:<{first[1]}}", *(f"{cell:>{width}}" for cell, width in rest)]), flush=True)
 
 
 def heading(peers: dict[str, Peer], threads: int, numpy_threads: int | None) -> list[str]:
@@ -74,7 +74,8 @@ def heading(peers: dict[str, Peer], threads: int, numpy_threads: int | None) -> 
     ]
     if "numpy" in peers and numpy_threads is None:
         lines.append(
-            'NumPy takes as many threads as it likes: pip install "conv1x1[bench]" brings threadpoolctl, which holds it'
+            "NumPy takes as many threads as it likes, so its ratios say little: "
+            'pip install "conv1x1[bench]" brings threadpoolctl, which holds it'
         )
     elif "numpy" in peers and numpy_threads != threads:
         lines.append(f"NumPy takes {numpy_threads} thread{'s' * (numpy_threads != 1)}: more, or fewer, it cannot")
@@ -101,7 +102,10 @@ def text_table(rows: Iterable[Row], labels: Iterable[str], against: Sequence[str
     if len(against) == 1:
         columns |= {f"{against[0]} ÷ conv1x1": 17}
     else:
-        columns |= {name: 6 for name in against} | {"best ÷ conv1x1": 17, "winner": 16}
+        columns |= {name: 6 for name in against} | {
+            "best ÷ conv1x1": 17,
+            "winner": max(map(len, ["conv1x1", *(f"level with {name}" for name in against)])),
+        }
     spare = [name for name in ("kernel", "GB/s", "GFLOP/s", "best ÷ conv1x1", "of roof", "µs") if name in columns]
     done, table = [], None
     for row in rows:

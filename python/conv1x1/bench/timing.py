@@ -50,6 +50,16 @@ class Layer(NamedTuple):
         return -(-self.height // self.stride) * -(-self.width // self.stride)
 
     @property
+    def one_pixel(self) -> bool:
+        """Whether both layouts are the same."""
+        return self.height == self.width == 1
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is one matrix product."""
+        return self.stride == self.groups == 1
+
+    @property
     def flop(self) -> int:
         """Multiplications and additions."""
         return 2 * self.pixels * self.in_channels // self.groups * self.out_channels
