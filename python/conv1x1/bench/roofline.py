@@ -135,7 +135,7 @@ def _dots(axes: Any, rows: Sequence[Row]) -> None:
 
 
 def _numbers(axes: Any, numbered: Sequence[tuple[int, list[Row]]], rows: Sequence[Row], taken: list[Any]) -> None:
-    """A layer's number, at a free place near the roof it has."""
+    """A layer's number, at a free place near the roof it has; none where there is no such place."""
 
     def points(row: Row, height: float) -> Any:
         return axes.transData.transform((_x(row), height)) * 72 / axes.figure.dpi
@@ -143,10 +143,13 @@ def _numbers(axes: Any, numbered: Sequence[tuple[int, list[Row]]], rows: Sequenc
     for row in rows:
         low, high = points(row, row.gflops), points(row, max(row.gflops, row.roof))
         taken += [low + (high - low) * part for part in np.linspace(0, 1, 2 + int((high - low)[1] // 6))]
+    corners = axes.transAxes.transform([(0, 0), (1, 1)]) * 72 / axes.figure.dpi
     for number, its in numbered:
         nearest = max(its, key=lambda row: row.roof)
         spot = points(nearest, nearest.roof)
-        place = _free(spot, np.array(taken))
+        place = _free(spot, np.array(taken), corners)
+        if place is None:
+            continue
         taken.append(place)
         arrow = {"arrowstyle": "-", "linewidth": 0.5, "color": _QUIET, "shrinkA": 4, "shrinkB": 1}
         axes.annotate(
@@ -165,37 +168,33 @@ def _x(row: Row) -> float:
     return row.intensity * _ASIDE[row.layout]
 
 
-def _free(spot: Any, taken: Any) -> Any:
+def _free(spot: Any, taken: Any, corners: Any) -> Any:
     """The nearest place around a spot, above it if there is one, for a number; in points, numbers being wide."""
-    best, room = spot, -1.0
-    for radius in (9, 13, 18, 24, 30, 37, 45):
+    for radius in (9, 13, 18, 24, 30, 37):
         for angle in np.deg2rad((90, 65, 115, 40, 140, 15, 165, -15, 195, -90)):
             place = spot + radius * np.array((math.cos(angle), math.sin(angle)))
-            free = float(np.min(np.hypot(*((taken - place) / (1.5, 1)).T)))
-            if free >= 7.5:
+            inside = (place > corners[0]).all() and (place < corners[1]).all()
+            if inside and np.min(np.hypot(*((taken - place) / (1.8, 1)).T)) >= 7.5:
                 return place
-            if free > room:
-                best, room = place, free
-    return best
+    return None
 
 
 def _parts(axes: Any, lines: Sequence[list[Row]], measured: int) -> None:
     """A line for each layer, with how much of its own roof it reaches in either layout."""
     places = np.arange(len(lines))
-    axes.hlines(places, 0, 1, color=_LINE, linewidth=5)
+    axes.hlines(places, 0, 1, color=_LINE, linewidth=6)
     for place, rows in zip(places, lines, strict=True):
-        parts = [row.part for row in rows]
-        axes.plot([min(parts), max(parts)], [place, place], color=_QUIET, linewidth=1)
         for row in rows:
             colour, right = _COLOURS[row.layout], {"last": 1.09, "first": 1.19}[row.layout]
             edge: dict[str, Any] = {"markeredgecolor": _PAPER, "markeredgewidth": 0.6, "clip_on": False}
-            axes.plot(row.part, place, marker=_MARKS[row.layout], markersize=6.5, color=colour, **edge)
+            aside = {"last": -0.13, "first": 0.13}[row.layout] if len(rows) > 1 else 0
+            axes.plot(row.part, place + aside, marker=_MARKS[row.layout], markersize=6, color=colour, **edge)
             axes.text(right, place, f"{row.part:.0%}", color=colour, ha="right", va="center_baseline", fontsize=8.5)
         axes.text(-0.055, place, str(rows[0].layer), ha="right", va="center_baseline", fontsize=8.5)
         axes.text(-0.012, place, str(place + 1), ha="right", va="center_baseline", fontsize=8, color=_QUIET)
     axes.set(ylim=(len(lines) - 0.5, -0.5), xlim=(0, max(1.0, *(row.part for rows in lines for row in rows))))
     axes.axvline(1, color=_INK, linewidth=1.5)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100 %"])
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"])
     axes.tick_params(length=0)
     axes.set_yticks([])
     for side in axes.spines.values():
