@@ -1,7 +1,7 @@
 """How fast layers run here: next to what this machine could do at most, and next to other libraries.
 
 The speed of a machine changes from minute to minute. So the roofs are measured beside each layer, and candidates take
-turns (A B C A B C …): only the ratios of one round are compared, and what is told is their median and their spread.
+turns (A B C A B C …): only the ratios of one round are compared, and what is told is their median and its interval.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from .. import Conv1x1, _conv1x1
 from .._check import Array
 from .peers import Candidate, Peer
 from .progress import bar
-from .results import Rival, Row
+from .results import Rival, Row, interval
 from .timing import Layer, arrays, check, clock, expected, repetitions
 
-_FEWEST_ROUNDS = 5
+_FEWEST_ROUNDS = 6  # fewer have no interval
 _READ_SIZES = (1 << 14, 1 << 27)  # smaller ones are over too soon for a clock; larger ones are memory as well
 _LEVELS = (1 << 14, 1 << 19, 1 << 27)  # in the first cache, in the second, in none
 _PAUSE = 2e-3  # seconds in which another library's threads stop to spin
@@ -101,8 +101,8 @@ def measure(
     peak, reads = (max(pair) for pair in zip(before, after, strict=True))
     rivals: dict[str, Rival] = {}
     for (name, candidate), column in zip(candidates[1:], times.T[1:], strict=True):
-        low, ratio, high = (float(q) for q in np.quantile(column / times[:, 0], (0.1, 0.5, 0.9)))
-        rival = Rival(candidate.form, float(np.median(column)), ratio, low, high)
+        ratios = column / times[:, 0]
+        rival = Rival(candidate.form, float(np.median(column)), float(np.median(ratios)), *interval(ratios.tolist()))
         if name not in rivals or rival.ratio < rivals[name].ratio:
             rivals[name] = rival
     kernel = run.plan(x, threads)["kernel"]

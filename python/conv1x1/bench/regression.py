@@ -7,7 +7,6 @@ round of the two gives one ratio. The interval for the median of the ratios take
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -25,12 +24,9 @@ import numpy as np
 from .. import __version__, _conv1x1
 from . import timing
 from .progress import bar
-from .results import environment, geometric_mean, machine
+from .results import MARGIN, dump, environment, geometric_mean, interval, machine
 from .table import Table
 from .timing import Layer
-
-MARGIN = 0.03
-"""What is called the same: two copies of one revision differ by up to this, from where the system puts their memory."""
 
 _FEWEST_ROUNDS = 11
 _PAIRS = 3
@@ -57,33 +53,6 @@ class Comparison(NamedTuple):
     def verdict(self) -> str:
         """What can be said of this revision: see `verdict`."""
         return verdict(self.low, self.high)
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """A 95 % confidence interval of the median, from order alone (the sign test).
-
-    Parameters
-    ----------
-    values : sequence of float
-        Independent of each other, of any distribution.
-
-    Returns
-    -------
-    low, high : float
-        Two of the values; 0 and infinity if there are fewer than six, which never suffice.
-
-    Examples
-    --------
-    >>> interval([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
-    (2, 9)
-    """
-    n, ordered = len(values), sorted(values)
-    # The median lies below the k-th value as often as n coins show fewer than k heads: at most 1 time in 40 here.
-    k, cases = 0, 1
-    while 40 * cases <= 2**n:
-        k += 1
-        cases += math.comb(n, k)
-    return (ordered[k - 1], ordered[n - k]) if k else (0.0, math.inf)
 
 
 def verdict(low: float, high: float, margin: float = MARGIN) -> str:
@@ -432,4 +401,4 @@ def write_json(path: str, rows: Sequence[Comparison], slower: Sequence[Compariso
         "rows": [plain(row) for row in rows],
         "slower": [plain(row) for row in slower],
     }
-    Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    dump(path, document)

@@ -16,9 +16,12 @@ import numpy as np
 from .. import __version__, _conv1x1
 from .timing import Layer
 
+MARGIN = 0.03
+"""What is called the same: two copies of one revision differ by up to this, from where the system puts their memory."""
+
 
 class Rival(NamedTuple):
-    """What a peer's best form came to: seconds, and its time ÷ ours: median, 10 % and 90 % of the rounds."""
+    """What a peer's best form came to: seconds, and its time ÷ ours, with the 95 % interval."""
 
     form: str
     seconds: float
@@ -28,8 +31,8 @@ class Rival(NamedTuple):
 
     @property
     def level(self) -> bool:
-        """Whether both led in some rounds."""
-        return self.low < 1 < self.high
+        """Whether nobody is ahead for certain and by more than `MARGIN`."""
+        return self.low <= 1 + MARGIN and self.high >= 1 / (1 + MARGIN)
 
 
 class Row(NamedTuple):
@@ -76,7 +79,7 @@ class Row(NamedTuple):
 
     @property
     def winner(self) -> str | None:
-        """Who is ahead; "level with" the best peer where both led in some rounds; None without peers."""
+        """Who is ahead; "level with" the best peer where nobody is; None without peers."""
         if not self.best:
             return None
         best = self.rivals[self.best]
@@ -99,6 +102,33 @@ class Row(NamedTuple):
             "peers": {name: rival._asdict() for name, rival in self.rivals.items()},
             "winner": self.winner,
         }
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """A 95 % confidence interval of the median, from order alone (the sign test).
+
+    Parameters
+    ----------
+    values : sequence of float
+        Independent of each other, of any distribution.
+
+    Returns
+    -------
+    low, high : float
+        Two of the values; 0 and infinity if there are fewer than six, which never suffice.
+
+    Examples
+    --------
+    >>> interval([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+    (2, 9)
+    """
+    n, ordered = len(values), sorted(values)
+    # The median lies below the k-th value as often as n coins show fewer than k heads: at most 1 time in 40 here.
+    k, cases = 0, 1
+    while 40 * cases <= 2**n:
+        k += 1
+        cases += math.comb(n, k)
+    return (ordered[k - 1], ordered[n - k]) if k else (0.0, math.inf)
 
 
 def geometric_mean(ratios: Iterable[float]) -> float:
@@ -129,7 +159,7 @@ def summary(rows: Iterable[Row], name: str | None = None) -> dict[str, Any] | No
     Returns
     -------
     dict or None
-        `layers`, `geometric_mean`, `worst`, `ahead` (in how many the peer is, beyond doubt) and `level`; None if the
+        `layers`, `geometric_mean`, `worst`, `ahead` (in how many the peer is) and `level`; None if the
         peer has none of the layers.
     """
     rivals = [row.rivals[peer] for row in rows if (peer := name or row.best) in row.rivals]
@@ -194,5 +224,25 @@ def write_json(path: str, about: dict[str, Any], rows: Sequence[Row], against: I
         The peers.
     """
     summaries = {name: summary(rows, name) for name in against} | {"best peer": summary(rows)}
-    document = about | {"rows": [row.record() for row in rows], "summary": summaries}
-    Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    dump(path, about | {"rows": [row.record() for row in rows], "summary": summaries})
+
+
+def dump(path: str, document: Any) -> None:
+    """Write JSON as others read it: an end of an interval that is at infinity is null.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    document : any
+        Of dicts, lists, texts and numbers.
+    """
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: finite(its) for key, its in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(its) for its in value]
+        return None if value == math.inf else value
+
+    Path(path).write_text(json.dumps(finite(document), indent=1, allow_nan=False) + "\n", encoding="utf-8")

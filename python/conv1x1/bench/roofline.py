@@ -91,19 +91,27 @@ def _roofs(axes: Any, rows: Sequence[Row], levels: Sequence[tuple[str, float]]) 
     axes.fill_between([left, peak / fastest, right], [left * fastest, peak, peak], low, color=_UNDER, zorder=0)
     taken: list[Any] = []
     for name, its in peaks.items():
-        axes.plot([its / fastest, right], [its, its], color=_INK, linewidth=1.5)
-        what = f"{name} multiply-adds" if len(peaks) > 1 else "multiply-adds"
-        axes.annotate(
-            f"{its:.0f} GFLOP/s of {what}", (its / fastest, its), (2, 5), textcoords="offset points", fontsize=8.5
-        )
-        taken += [place((x, its)) * to_points for x in np.geomspace(left, right, 80)]
-        taken += [place((its / fastest, its)) * to_points + (length, 9) for length in range(0, 150, 6)]
+        text = f"{its:.0f} GFLOP/s of {name + ' ' if len(peaks) > 1 else ''}multiply-adds"
+        style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8.5}
+        if its == peak:
+            axes.annotate(text, (its / fastest, its), (2, 5), **style)
+            taken += [place((its / fastest, its)) * to_points + (length, 9) for length in range(0, 150, 6)]
+        else:
+            axes.annotate(text, (right, its), (-3, -11), ha="right", **style)
+        axes.plot([its / fastest, right], [its, its], color=_INK, linewidth=1.5 if its == peak else 0.9)
+        taken += [place((x, its)) * to_points for x in np.geomspace(its / fastest, right, 80)]
     for size, gbs in levels:
         start = max(left, low / gbs)
         axes.plot([start, peak / gbs], [start * gbs, peak], color=_INK, linewidth=1.1)
-        style = {"rotation": math.degrees(slope), "rotation_mode": "anchor", "va": "bottom", "fontsize": 8.5}
+        style = {
+            "textcoords": "offset points",
+            "rotation": math.degrees(slope),
+            "rotation_mode": "anchor",
+            "va": "bottom",
+            "fontsize": 8.5,
+        }
         at = start * 1.1
-        axes.annotate(f"{size}: {gbs:.0f} GB/s", (at, at * gbs), tuple(3 * above), textcoords="offset points", **style)
+        axes.annotate(f"{size}: {gbs:.0f} GB/s", (at, at * gbs), tuple(3 * above), **style)
         origin = place((at, at * gbs)) * to_points
         taken += [origin + 8 * above + length * along for length in range(0, 100, 5)]
         taken += [place((x, x * gbs)) * to_points for x in np.geomspace(start, peak / gbs, 60)]

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from .. import __version__
 from .measure import read_levels, roofs
 from .peers import Peer
-from .results import Rival, Row, machine, summary
+from .results import MARGIN, Rival, Row, machine, summary
 
 _EXPLANATION = (
-    "A ratio is the peer's time ÷ conv1x1's: the median of rounds in turn{spread}. ▼ is a loss.",
-    "Of roof: of the lesser of the multiply-add peak and (bytes that must move) at reading speed, measured beside it.",
+    "A ratio is the peer's time ÷ conv1x1's: the median of rounds in turn, and its 95 % interval. ▼ is a loss.\n"
+    f"Level is within {MARGIN:.0%}, or too noisy to say.\n"
+    "Of roof: of the lesser of the multiply-add peak and (bytes that must move) at reading speed, measured beside it."
 )
 
 
@@ -116,7 +117,7 @@ def text_table(rows: Iterable[Row], labels: Iterable[str], against: Sequence[str
         if len(against) > 1:
             cells += [_ratio(row.rivals.get(name)) for name in against]
         best = row.rivals.get(row.best or "")
-        cells.append(_ratio(best) + (f" ({best.low:.2f}–{best.high:.2f})" if best and row.rounds > 1 else ""))
+        cells.append(_ratio(best) + (f" ({best.low:.2f}–{best.high:.2f})" if best and best.low else ""))
         if len(against) > 1:
             cells.append(row.winner or "–")
         table.line(cells)
@@ -130,12 +131,8 @@ def _ratio(rival: Rival | None) -> str:
     return "–" if rival is None else f"{'▼' if rival.ratio < 1 else ''}{rival.ratio:.2f}"
 
 
-def _explanation(rows: Sequence[Row]) -> list[str]:
-    return [line.format(spread=" (10–90 % of them)" * any(row.rounds > 1 for row in rows)) for line in _EXPLANATION]
-
-
 def _summary(rows: Sequence[Row], against: Sequence[str]) -> Iterator[str]:
-    yield from _explanation(rows)
+    yield _EXPLANATION
     names = {name: name for name in against} | ({"best peer": None} if len(against) > 1 else {})
     for title, name in names.items():
         left = f"{title:<{max(map(len, names))}}  "
@@ -185,15 +182,29 @@ def markdown(rows: Sequence[Row], lines: Sequence[str], against: Sequence[str], 
         + [_bold(row.winner or "–", row.winner not in (None, "conv1x1"))]
         for row in rows
     ]
-    return "\n\n".join(
-        [
-            f"`{command}` printed this:",
-            "\n".join(f"- {line}" for line in lines),
-            _pipes(["peer", "geometric mean", "worst", "ahead of conv1x1", "level with it", "layers"], 1, overall),
-            _pipes(["layer", "channels", "µs", "GFLOP/s", "of roof", *known, "winner"], 2, layers),
-            "\n".join(_explanation(rows)),
-        ]
-    )
+    parts = [
+        f"`{command}` printed this:",
+        "\n".join(f"- {line}" for line in lines),
+        _EXPLANATION,
+        _pipes(["peer", "geometric mean", "worst", "ahead of conv1x1", "level with it", "layers"], 1, overall),
+        *_not_won(rows),
+        "<details><summary>Every layer</summary>",
+        _pipes(["layer", "channels", "µs", "GFLOP/s", "of roof", *known, "winner"], 2, layers),
+        "</details>",
+    ]
+    return "\n\n".join(parts)
+
+
+def _not_won(rows: Iterable[Row]) -> Iterator[str]:
+    """Where the best peer is ahead of conv1x1, and where it is level with it: a paragraph each."""
+    lists: dict[str, list[str]] = {"Ahead of conv1x1": [], "Level with it": []}
+    for row in rows:
+        if row.best and row.winner != "conv1x1":
+            rival = row.rivals[row.best]
+            where = f"{row.best} in {row.layer}, channels {row.layout} ({_ratio(rival)})"
+            lists["Level with it" if rival.level else "Ahead of conv1x1"].append(where)
+    for title, entries in lists.items():
+        yield f"{title}: {'; '.join(entries) or 'none'}."
 
 
 def _bold(text: str, bold: bool) -> str:
