@@ -251,6 +251,11 @@ def test_summary(rows: list[results.Row]) -> None:
     assert [rival(1, *ends).level for ends in ((1.02, 1.2), (1.04, 1.2), (0.9, 0.98), (0.9, 0.96), (0, math.inf))] == [
         *(True, False, True, False, True),
     ]
+    several = {"noisy": rival(0.8, 0.5, 1.2), "fast": rival(0.9, 0.89, 0.91), "faster": rival(0.85, 0.84, 0.86)}
+    assert rows[0]._replace(rivals=several).winner == "faster"
+    assert rows[0]._replace(rivals={"slow": rival(1.1, 1.09, 1.2), "noisy": rival(1.2, 0.5, 1.5)}).winner == (
+        "level with noisy"
+    )
 
 
 def test_losses_are_shown_as_plainly_as_wins(rows: list[results.Row], capsys: pytest.CaptureFixture[str]) -> None:
@@ -286,7 +291,7 @@ def test_markdown(rows: list[results.Row]) -> None:
     ]
     assert blocks[4:6] == [
         "Ahead of conv1x1: b in 10×10 64→32, channels last (▼0.50).",
-        "Level with it: a in 10×10 64→32, channels last (▼0.99).",
+        "Level with it: a in 10×10 64→32, channels last (1.00); a in 10×10 64→32, channels last (▼0.99).",
     ]
     heading, _, *lines = blocks[7].splitlines()
     assert heading == "| layer | channels | µs | GFLOP/s | of roof | a | b | winner |"

@@ -30,9 +30,14 @@ class Rival(NamedTuple):
     high: float
 
     @property
+    def ahead(self) -> bool:
+        """Whether the peer leads, for certain and by more than `MARGIN`."""
+        return self.high < 1 / (1 + MARGIN)
+
+    @property
     def level(self) -> bool:
-        """Whether nobody is ahead for certain and by more than `MARGIN`."""
-        return self.low <= 1 + MARGIN and self.high >= 1 / (1 + MARGIN)
+        """Whether nobody does."""
+        return not self.ahead and self.low <= 1 + MARGIN
 
 
 class Row(NamedTuple):
@@ -79,11 +84,11 @@ class Row(NamedTuple):
 
     @property
     def winner(self) -> str | None:
-        """Who is ahead; "level with" the best peer where nobody is; None without peers."""
-        if not self.best:
-            return None
-        best = self.rivals[self.best]
-        return f"level with {self.best}" if best.level else self.best if best.ratio < 1 else "conv1x1"
+        """The peer that is farthest ahead; or "level with" the nearest one; or conv1x1; None without peers."""
+        nearest = sorted(self.rivals, key=lambda name: self.rivals[name].ratio)
+        ahead = [name for name in nearest if self.rivals[name].ahead]
+        level = [f"level with {name}" for name in nearest if self.rivals[name].level]
+        return [*ahead, *level, "conv1x1"][0] if nearest else None
 
     def record(self) -> dict[str, Any]:
         """All there is to know, for JSON."""
@@ -166,7 +171,7 @@ def summary(rows: Iterable[Row], name: str | None = None) -> dict[str, Any] | No
     if not rivals:
         return None
     ratios, level = [rival.ratio for rival in rivals], sum(rival.level for rival in rivals)
-    ahead = sum(rival.ratio < 1 and not rival.level for rival in rivals)
+    ahead = sum(rival.ahead for rival in rivals)
     mean, worst = geometric_mean(ratios), min(ratios)
     return {"layers": len(ratios), "geometric_mean": mean, "worst": worst, "ahead": ahead, "level": level}
 

@@ -196,15 +196,15 @@ def markdown(rows: Sequence[Row], lines: Sequence[str], against: Sequence[str], 
 
 
 def _not_won(rows: Iterable[Row]) -> Iterator[str]:
-    """Where the best peer is ahead of conv1x1, and where it is level with it: a paragraph each."""
-    lists: dict[str, list[str]] = {"Ahead of conv1x1": [], "Level with it": []}
-    for row in rows:
-        if row.best and row.winner != "conv1x1":
-            rival = row.rivals[row.best]
-            where = f"{row.best} in {row.layer}, channels {row.layout} ({_ratio(rival)})"
-            lists["Level with it" if rival.level else "Ahead of conv1x1"].append(where)
-    for title, entries in lists.items():
-        yield f"{title}: {'; '.join(entries) or 'none'}."
+    """Where peers are ahead of conv1x1, and where they are level with it: a paragraph each."""
+    raced = [(row, name, rival) for row in rows for name, rival in row.rivals.items()]
+    for title, state in (("Ahead of conv1x1", "ahead"), ("Level with it", "level")):
+        found = [
+            f"{name} in {row.layer}, channels {row.layout} ({_ratio(rival)})"
+            for row, name, rival in raced
+            if getattr(rival, state)
+        ]
+        yield f"{title}: {'; '.join(found) or 'none'}."
 
 
 def _bold(text: str, bold: bool) -> str:
