@@ -168,7 +168,7 @@ def _add_bench(commands: Any) -> None:
     command.add_argument("--seconds", type=_seconds, default=25, metavar="S", help="to measure in all (default: 25)")
     command.add_argument("--rounds", type=_positive, metavar="N", help="rounds for each layer, instead of --seconds")
     command.add_argument("--json", metavar="FILE.json", help="also write all numbers into this file")
-    command.add_argument("--plot", type=_picture, metavar="FILE.png|svg", help="also draw a roofline; needs matplotlib")
+    command.add_argument("--plot", type=_picture, metavar="FILE.png|svg", help="also draw a roofline; extra bench")
     command.add_argument("--markdown", action="store_true", help="print the table for a document instead")
     command.add_argument(
         "--fail-above", type=_percentage, metavar="P%", help="exit 1 if slower than the other revision by more than P%%"

@@ -136,7 +136,8 @@ def revision(against: str) -> Iterator[tuple[str, str]]:
             last = "\n".join((result.stdout + result.stderr).strip().splitlines()[-20:])
             raise RevisionError(f"{name} cannot be built or installed; pip's last words:\n{last}")
         if not os.path.isdir(os.path.join(target, "conv1x1")):
-            raise RevisionError(f"{name} is no revision of conv1x1: it brings {', '.join(sorted(os.listdir(target)))}")
+            brought = ", ".join(sorted({*os.listdir(target)} - {"__pycache__"}))
+            raise RevisionError(f"{name} is no revision of conv1x1: it brings {brought}")
         yield name, target
 
 
