@@ -1,0 +1,80 @@
+"""The instruction set is chosen by what this CPU has, and on lesser CPUs the package runs as well.
+
+What the choice makes of CPUs that are neither here nor emulated is tested in the core itself: cpp/tests/core_test.cpp.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from conv1x1 import _conv1x1
+
+#: The flags of /proc/cpuinfo that an instruction set needs. Linux lists one only if it saves the registers.
+AVX2 = {"avx", "avx2", "fma"}
+FLAGS = {"portable": set(), "avx2": AVX2, "avx512": AVX2 | {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
+
+on_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="on x86-64 only")
+
+#: Prints what was found, and a hash of results in both orders of summation, with every kind of arithmetic.
+LOOK = """
+import hashlib
+import numpy as np
+from conv1x1 import Conv1x1, _conv1x1
+total = hashlib.sha256()
+rng = np.random.default_rng(0)
+for pixels, channels, filters in [(130, 3, 4), (37, 192, 1), (61, 192, 40), (50, 31, 3), (29, 520, 33)]:
+    for dtype in ("float32", "float64"):
+        x, w = (rng.integers(-999, 999, shape).astype(dtype) / 7 for shape in ((pixels, channels), (filters, channels)))
+        for activation in (None, "relu6", "gelu", "tanh"):
+            total.update(Conv1x1(w, w[:, 0].copy(), activation=activation)(x).tobytes())
+config = _conv1x1.config()
+print(",".join(config["isas_supported"]), config["isa"], config["fused"], total.hexdigest())
+"""
+
+
+@on_x86
+def test_what_is_found_is_what_linux_says() -> None:
+    with open("/proc/cpuinfo") as file:
+        flags = {word for line in file if line.startswith("flags") for word in line.split(":")[1].split()}
+    config = _conv1x1.config()
+    assert config["isas_supported"] == [isa for isa in config["isas_built"] if flags >= FLAGS[isa]]
+
+
+def emulated(cpu: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Python on another CPU."""
+    emulator = shutil.which("qemu-x86_64")
+    if emulator is None or platform.machine() != "x86_64":
+        pytest.skip("needs qemu-x86_64 (Debian: qemu-user) on x86-64")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("CONV1X1_", "OMP_"))} | environment
+    command = [emulator, "-cpu", cpu, sys.executable, *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize(("cpu", "isas"), [("Nehalem", ["portable"]), ("Haswell", ["portable", "avx2"])])
+def test_every_kernel_of_a_lesser_cpu(cpu: str, isas: list[str]) -> None:
+    run = emulated(cpu, "-m", "conv1x1", "selftest")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert f"found {', '.join(isas)}; used {isas[-1]}" in run.stdout
+    assert f"all {sum(k['isa'] in isas for k in _conv1x1.kernels())} kernels are right" in run.stdout
+    assert ("may differ" in run.stdout) == (isas == ["portable"])
+
+
+def test_the_same_bits_on_another_cpu(fresh_python: Any) -> None:
+    here, there = fresh_python(LOOK).stdout.split(), emulated("Haswell", "-c", LOOK).stdout.split()
+    assert there[:3] == ["portable,avx2", "avx2", "True"]
+    if here[2] == "False":
+        pytest.skip("this CPU has no fused multiply-add")
+    assert here[3] == there[3]
+
+
+def test_an_instruction_set_that_the_cpu_lacks_is_refused() -> None:
+    run = emulated("Nehalem", "-c", "import conv1x1", CONV1X1_MAX_ISA="avx2")
+    assert run.returncode == 1
+    assert "'avx2' is not supported by this CPU; valid here: portable" in run.stderr
