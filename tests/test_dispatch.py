@@ -17,8 +17,9 @@ import pytest
 from conv1x1 import _conv1x1
 
 #: The flags of /proc/cpuinfo that an instruction set needs. Linux lists one only if it saves the registers.
-AVX2 = {"avx", "avx2", "fma"}
-FLAGS = {"portable": set(), "avx2": AVX2, "avx512": AVX2 | {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
+AVX2 = {"avx", "avx2", "fma", "f16c"}
+AVX512 = AVX2 | {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
+FLAGS = {"portable": set(), "avx2": AVX2, "avx512": AVX512, "avx512vnni": AVX512 | {"avx512_vnni"}}
 
 on_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="on x86-64 only")
 
@@ -62,7 +63,8 @@ def test_every_kernel_of_a_lesser_cpu(cpu: str, isas: list[str]) -> None:
     run = emulated(cpu, "-m", "conv1x1", "selftest")
     assert run.returncode == 0, run.stdout + run.stderr
     assert f"found {', '.join(isas)}; used {isas[-1]}" in run.stdout
-    assert f"all {sum(k['isa'] in isas for k in _conv1x1.kernels())} kernels are right" in run.stdout
+    checks = sum(k["isa"] in isas for k in _conv1x1.kernels()) + len(isas)  # and the conversions of each
+    assert f"all {checks} kernels and conversions are right" in run.stdout
     assert ("may differ" in run.stdout) == (isas == ["portable"])
 
 
