@@ -106,7 +106,8 @@ class LayerTile {
 
   ptrdiff_t x_bytes() const {
     const size_t steps = (plan_.channel_block + depth_ - 1) / depth_;
-    return static_cast<ptrdiff_t>(plan_.x_pitch * (rows_ ? plan_.tile_pixels : steps)) * size_;
+    const size_t bytes = plan_.x_pitch * (rows_ ? plan_.tile_pixels : steps) * static_cast<size_t>(size_);
+    return static_cast<ptrdiff_t>((bytes + 63) / 64 * 64);
   }
 
   static size_t index(DType dtype) { return static_cast<size_t>(dtype); }

@@ -1,5 +1,6 @@
 #include "cpu.h"
 
+#include <cstring>
 #include <stdexcept>
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -18,30 +19,44 @@ extern const KernelTable conv1x1_avx512;
 #endif
 #ifdef CONV1X1_HAS_AVX512VNNI
 extern const QuadKernels conv1x1_avx512vnni;
+#endif
 
 namespace {
 
-// The kernels of AVX-512, and those of quads.
-const KernelTable& with_quads() {
-  static const struct Extended {
-    std::vector<MultiplyFamily> families{conv1x1_avx512.families,
-                                         conv1x1_avx512.families + conv1x1_avx512.family_count};
-    KernelTable table = conv1x1_avx512;
-    Extended() {
-      for (const MultiplyFamily& family : conv1x1_avx512vnni.families) families.push_back(family);
-      table.isa = Isa::avx512vnni;
-      table.families = families.data();
-      table.family_count = families.size();
-      const size_t quads = static_cast<size_t>(Operand::int8_quads);
-      table.multiply_adds[quads] = conv1x1_avx512vnni.multiply_adds;
-      table.multiply_adds_flop[quads] = conv1x1_avx512vnni.multiply_adds_flop;
-    }
-  } extended;
-  return extended.table;
+#ifdef CONV1X1_HAS_AVX512
+// AVX2's table with what AVX-512 does better.
+KernelTable avx512_table() {
+  KernelTable table = conv1x1_avx512;
+  const KernelTable& plain = conv1x1_avx2;
+  std::memcpy(table.colour, plain.colour, sizeof(plain.colour));
+  std::memcpy(table.move, plain.move, sizeof(plain.move));
+  std::memcpy(table.split, plain.split, sizeof(plain.split));
+  std::memcpy(table.join, plain.join, sizeof(plain.join));
+  std::memcpy(table.convert, plain.convert, sizeof(plain.convert));
+  std::memcpy(table.add, plain.add, sizeof(plain.add));
+  table.raise_int8 = plain.raise_int8;
+  return table;
 }
+#endif
+
+#ifdef CONV1X1_HAS_AVX512VNNI
+// That, and the kernels of quads.
+struct WithQuads {
+  std::vector<MultiplyFamily> families{conv1x1_avx512.families, conv1x1_avx512.families + conv1x1_avx512.family_count};
+  KernelTable table = avx512_table();
+  WithQuads() {
+    for (const MultiplyFamily& family : conv1x1_avx512vnni.families) families.push_back(family);
+    table.isa = Isa::avx512vnni;
+    table.families = families.data();
+    table.family_count = families.size();
+    const size_t quads = static_cast<size_t>(Operand::int8_quads);
+    table.multiply_adds[quads] = conv1x1_avx512vnni.multiply_adds;
+    table.multiply_adds_flop[quads] = conv1x1_avx512vnni.multiply_adds_flop;
+  }
+};
+#endif
 
 }  // namespace
-#endif
 
 const KernelTable* kernels(Isa isa, const Cpu& cpu) {
   switch (isa) {
@@ -50,10 +65,16 @@ const KernelTable* kernels(Isa isa, const Cpu& cpu) {
     case Isa::avx2: return &conv1x1_avx2;
 #endif
 #ifdef CONV1X1_HAS_AVX512
-    case Isa::avx512: return &conv1x1_avx512;
+    case Isa::avx512: {
+      static const KernelTable table = avx512_table();
+      return &table;
+    }
 #endif
 #ifdef CONV1X1_HAS_AVX512VNNI
-    case Isa::avx512vnni: return &with_quads();
+    case Isa::avx512vnni: {
+      static const WithQuads with_quads;
+      return &with_quads.table;
+    }
 #endif
     default: return nullptr;
   }

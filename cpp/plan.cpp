@@ -89,8 +89,10 @@ class CostModel {
 };
 
 // Cycles for each element that goes through a tile: contiguous as the tile is, every second pixel, or contiguous in the
-// other direction, which is turned in registers where the types are the same; and all else.
-constexpr double straight_move = 0.15, every_second_move = 0.55, turned_move = 1.7, other_move = 1.9;
+// other direction, which is turned in registers; and all else. Where its type changes, a little more.
+constexpr double straight_move = 0.15, every_second_move = 0.55, other_move = 1.9, conversion = 0.15;
+
+double turned_move(size_t size) { return size == 1 ? 0.4 : size == 2 ? 0.7 : 1.7; }
 
 struct Layout {
   Orientation orientation;
@@ -137,15 +139,15 @@ Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* 
     layout.runs = shape.runs;
     layout.length = shape.length;
   }
-  const double x_turned = p.x.dtype == p.arithmetic ? turned_move : other_move;
-  const double y_turned = p.y.dtype == p.arithmetic ? turned_move : other_move;
   const bool x_turns = rows ? inner_x(p.source) == x_size : p.x.channel == x_size;
-  const double x_move = x_contiguous                               ? straight_move
-                        : !rows && inner_x(p.source) == 2 * x_size ? every_second_move
-                        : x_turns                                  ? x_turned
-                                                                   : other_move;
-  const double y_move = y_contiguous ? straight_move : y_turned;
-  if (layout.stage_x) layout.move_cycles += x_move * static_cast<double>(p.in_channels);
+  const double x_move = x_contiguous ? straight_move
+                        : !rows && inner_x(p.source) == 2 * x_size && channels_together(operand) == 1
+                            ? every_second_move
+                        : x_turns ? turned_move(size_of(p.x.dtype))
+                                  : other_move;
+  const double y_move = (y_contiguous ? straight_move : turned_move(size_of(p.y.dtype))) + (y_fits ? 0 : conversion);
+  if (layout.stage_x)
+    layout.move_cycles += (x_move + (x_fits(p, operand) ? 0 : conversion)) * static_cast<double>(p.in_channels);
   if (layout.scratch_y) layout.move_cycles += y_move * static_cast<double>(p.out_channels);
   return layout;
 }
@@ -318,12 +320,20 @@ Plan make_plan(const Problem& p, const Machine& machine, int max_threads) {
   // Rows of a tile keep clear of each other's cache sets: never a multiple of 4096 bytes apart.
   const size_t line = 64 / static_cast<size_t>(size);
   const auto pitch = [&](size_t n) { return round_up(n, line) + (round_up(n, line) % (32 * line) ? 0 : line); };
+  // Where a tile's pixels follow one another in the array too, they do so in the tile: one conversion takes them all.
+  const auto dense = [&](const Side& side, size_t channels, ptrdiff_t pixel) {
+    const ptrdiff_t element = static_cast<ptrdiff_t>(size_of(side.dtype));
+    return rows && p.groups == 1 && side.dtype != p.arithmetic && side.channel == element &&
+           pixel == static_cast<ptrdiff_t>(channels) * element && channels % (32 * line) != 0;
+  };
   const size_t steps = ceil_div(plan.channel_block, channels_together(plan.family->operand));
-  plan.x_pitch = rows ? pitch(steps) : pitch(plan.tile_pixels);
-  plan.y_pitch = rows ? (plan.method == Method::few_filters ? p.out_channels : pitch(plan.chunk_filters))
-                      : pitch(plan.tile_pixels);
+  const bool x_dense = steps == p.in_channels && dense(p.x, steps, inner_x(p.source));
+  const bool y_dense = plan.method == Method::few_filters ||
+                       (!p.quantized && plan.chunks == 1 && dense(p.y, p.out_channels, inner_y(p.target)));
+  plan.x_pitch = x_dense ? steps : pitch(rows ? steps : plan.tile_pixels);
+  plan.y_pitch = y_dense ? plan.chunk_filters : pitch(rows ? plan.chunk_filters : plan.tile_pixels);
   size_t elements = 0;
-  if (plan.stage_x) elements += plan.x_pitch * (rows ? plan.tile_pixels : steps);
+  if (plan.stage_x) elements += round_up(plan.x_pitch * (rows ? plan.tile_pixels : steps), line);
   if (plan.scratch_y) elements += round_up(plan.y_pitch * (rows ? plan.tile_pixels : plan.chunk_filters), line);
   plan.scratch_bytes = elements * static_cast<size_t>(size);
   return plan;

@@ -1,7 +1,10 @@
 // AVX2 + FMA + F16C kernels. Exports conv1x1_avx2 and nothing else.
 #include <immintrin.h>
 
-#include "tables_x86.inl"
+#include "colour_x86.inl"
+#include "convert_x86.inl"
+#include "tables.inl"
+#include "turn_x86.inl"
 
 namespace conv1x1 {
 namespace {
@@ -125,13 +128,27 @@ constexpr MultiplyFamily families[] = {
     family<Pairsx8, 8, 5, 3, 2>(Operand::int16_pairs),
 };
 
+// In place of what the compiler makes of the plain loops.
+constexpr void offer_own(KernelTable& t) {
+  t.move[0] = move<uint8_t, TurnInRegisters<uint8_t>>;
+  t.move[1] = move<uint16_t, TurnInRegisters<uint16_t>>;
+  t.move[2] = move<uint32_t, TurnInRegisters<uint32_t>>;
+  t.move[3] = move<uint64_t, TurnInRegisters<uint64_t>>;
+  t.colour[0][0] = colour<FloatPixels, FloatPixels>, t.colour[0][1] = colour<FloatPixels, BytePixels>;
+  t.colour[1][0] = colour<BytePixels, FloatPixels>, t.colour[1][1] = colour<BytePixels, BytePixels>;
+  t.convert[index(DType::float32)][index(DType::uint8)] = narrow_to_uint8;
+  t.convert[index(DType::float32)][index(DType::bfloat16)] = narrow_to_bfloats;
+  t.convert[index(DType::float16)][index(DType::float32)] = widen_halves;
+  t.convert[index(DType::float32)][index(DType::float16)] = narrow_to_halves;
+}
+
 constexpr KernelTable table() {
   KernelTable t{};
   t.isa = Isa::avx2;
   t.families = families;
   t.family_count = sizeof(families) / sizeof(families[0]);
-  offer_plain(t);
-  offer_x86(t);
+  offer_moves(t);
+  offer_own(t);
   offer_vectors<F32x8, F64x4, true>(t);
   t.multiply_adds[index(Operand::int16_pairs)] = multiply_adds<Pairsx8>;
   t.multiply_adds_flop[index(Operand::int16_pairs)] = multiply_adds_flop<Pairsx8, 2>;

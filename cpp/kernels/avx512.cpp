@@ -1,8 +1,9 @@
-// AVX-512 (F, BW, DQ, VL) kernels. Exports conv1x1_avx512 and nothing else.
+// AVX-512 (F, BW, DQ, VL) kernels. Exports conv1x1_avx512 and nothing else. Moves, conversions and colour pixels are no
+// faster in longer vectors: cpu.cpp takes AVX2's.
 #include <immintrin.h>
 
 #include "integers_avx512.inl"
-#include "tables_x86.inl"
+#include "tables.inl"
 
 namespace conv1x1 {
 namespace {
@@ -119,8 +120,6 @@ constexpr KernelTable table() {
   t.isa = Isa::avx512;
   t.families = families;
   t.family_count = sizeof(families) / sizeof(families[0]);
-  offer_plain(t);
-  offer_x86(t);
   offer_vectors<F32x16, F64x8, true>(t);
   t.multiply_adds[index(Operand::int16_pairs)] = multiply_adds<Pairsx16>;
   t.multiply_adds_flop[index(Operand::int16_pairs)] = multiply_adds_flop<Pairsx16, 2>;

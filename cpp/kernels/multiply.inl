@@ -20,6 +20,11 @@ constexpr bool is_integer = false;
 template <>
 constexpr bool is_integer<int32_t> = true;
 
+template <bool Value>
+struct Constant {
+  static constexpr bool value = Value;
+};
+
 template <class V, int N, bool Masked>
 inline __attribute__((always_inline)) void load_lanes(typename V::Reg (&lane)[N], const char* p, ptrdiff_t vector,
                                                       typename V::Mask mask) {
@@ -114,12 +119,17 @@ inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, cons
       for (int j = 0; j < N; ++j) acc[i][j] = V::zero();
     }
   }
+  // Integers as lanes are always staged, so that none are met for the first time here.
+  const auto sum = [&](auto masked) {
+    if (!is_integer<T> && lanes_ahead)
+      sum_channels<V, R, N, masked.value, !is_integer<T>>(acc, a, rows, lanes, ahead, ahead_channel, mask);
+    else
+      sum_channels<V, R, N, masked.value, false>(acc, a, rows, lanes, ahead, ahead_channel, mask);
+  };
   if (V::all_lanes || tail)
-    lanes_ahead ? sum_channels<V, R, N, true, true>(acc, a, rows, lanes, ahead, ahead_channel, mask)
-                : sum_channels<V, R, N, true, false>(acc, a, rows, lanes, ahead, ahead_channel, mask);
+    sum(Constant<true>{});
   else
-    lanes_ahead ? sum_channels<V, R, N, false, true>(acc, a, rows, lanes, ahead, ahead_channel, mask)
-                : sum_channels<V, R, N, false, false>(acc, a, rows, lanes, ahead, ahead_channel, mask);
+    sum(Constant<false>{});
   if (bias && a.bias_per_row) {
 #pragma GCC unroll 32
     for (int i = 0; i < R; ++i) {

@@ -127,7 +127,7 @@ constexpr KernelTable table() {
   t.isa = Isa::portable;
   t.families = families<Fused>;
   t.family_count = sizeof(families<Fused>) / sizeof(families<Fused>[0]);
-  offer_plain(t);
+  offer_moves(t);
   offer_vectors<Vector<float, Fused>, Vector<double, Fused>, Fused>(t);
   t.multiply_adds[index(Operand::int16_pairs)] = multiply_adds<Pairsx4>;
   t.multiply_adds_flop[index(Operand::int16_pairs)] = multiply_adds_flop<Pairsx4, 2>;

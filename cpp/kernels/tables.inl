@@ -40,9 +40,8 @@ constexpr void offer_rows(KernelTable& t, size_t log2) {
   t.join[0][log2] = join<T, 2>, t.join[1][log2] = join<T, 3>, t.join[2][log2] = join<T, 4>;
 }
 
-// What needs no vector type: moves, conversions, activations.
-constexpr void offer_plain(KernelTable& t) {
-  t.activate[0] = activate_bytes<float>, t.activate[1] = activate_bytes<double>;
+// Moves and conversions.
+constexpr void offer_moves(KernelTable& t) {
   t.move[0] = move<uint8_t>, t.move[1] = move<uint16_t>, t.move[2] = move<uint32_t>, t.move[3] = move<uint64_t>;
   offer_rows<uint8_t>(t, 0), offer_rows<uint16_t>(t, 1), offer_rows<uint32_t>(t, 2), offer_rows<uint64_t>(t, 3);
   offer<float, double>(t, DType::float32, DType::float64), offer<double, float>(t, DType::float64, DType::float32);
@@ -60,6 +59,7 @@ constexpr void offer_plain(KernelTable& t) {
 template <class F, class D, bool Fused>
 constexpr void offer_vectors(KernelTable& t) {
   t.fused = Fused;
+  t.activate[0] = activate_bytes<float>, t.activate[1] = activate_bytes<double>;
   t.few_filters[0] = few_filters<F>, t.few_filters[1] = few_filters<D>;
   t.few_filters_lanes[0] = few_filters_lanes<F>, t.few_filters_lanes[1] = few_filters_lanes<D>;
   t.few_channels[0] = few_channels<float, Fused>, t.few_channels[1] = few_channels<double, Fused>;
