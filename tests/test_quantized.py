@@ -20,6 +20,7 @@ from conv1x1 import (
     reference_integer,
     reference_qlinear,
 )
+from conv1x1.runtime import restricted
 
 INT8, UINT8 = np.int8, np.uint8
 TYPES = [INT8, UINT8]
@@ -92,20 +93,20 @@ def test_sums_of_all_sizes(x_type: Any, w_type: Any, ends: bool) -> None:
         same(conv1x1_integer(np.ascontiguousarray(x.T), w, xz, wz, channel_axis=0), expected.T)
 
 
-@pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize(
     ("x_type", "w_type", "limit"),
     [(UINT8, UINT8, 33_025), (UINT8, INT8, 65_793), (INT8, UINT8, 65_793), (INT8, INT8, 131_071)],
 )
-def test_as_many_channels_as_fit_and_no_more(x_type: Any, w_type: Any, limit: int) -> None:
+def test_as_many_channels_as_fit_and_no_more(isa: str, x_type: Any, w_type: Any, limit: int) -> None:
     """At the limit the largest sums are right, though what is inside may wrap; one past it the call says so."""
     ends = [(np.iinfo(t).min, np.iinfo(t).max) for t in (x_type, w_type)]
     largest = max(abs(a * b) for a, b in itertools.product(*ends))
     assert limit * largest < 2**31 <= (limit + 1) * largest
     for xv, wv in itertools.product(*ends):
         x, w = np.full((1, limit), xv, x_type), np.full((2, limit), wv, w_type)
-        same(conv1x1_integer(x, w), np.full((1, 2), limit * xv * wv, np.int32))
-        same(conv1x1_integer(x.T, w, channel_axis=0), np.full((2, 1), limit * xv * wv, np.int32))
+        for orientation in ("pixels_as_rows", "pixels_as_lanes"):
+            with restricted(isa=isa, orientation=orientation):
+                same(conv1x1_integer(x, w), np.full((1, 2), limit * xv * wv, np.int32))
     x, w = np.zeros((1, limit + 1), x_type), np.zeros((2, limit + 1), w_type)
     with pytest.raises(ValueError, match=rf"w has {limit + 1} channels.*int32 up to {limit} channels"):
         conv1x1_integer(x, w)
