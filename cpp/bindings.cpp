@@ -416,10 +416,11 @@ size_t step_of(const py::object& stride) { return static_cast<size_t>(std::min(c
 void settle_factors(Settings& s, const Weights& weights) {
   const auto whole = [](double v) { return std::isinf(v) || v == std::floor(v); };
   const Epilogue& e = s.epilogue;
+  const bool among_int32 = e.a <= 2147483647.0 && e.b >= -2147483648.0;  // clamps beyond give numbers beyond
   s.factors = weights.factors();
   s.factors.keeps_integers = e.activation == Activation::none || e.activation == Activation::clamp;
-  s.factors.clamps_to_integers =
-      e.activation == Activation::none || (e.activation == Activation::clamp && whole(e.a) && whole(e.b));
+  s.factors.clamps_to_integers = e.activation == Activation::none ||
+                                 (e.activation == Activation::clamp && whole(e.a) && whole(e.b) && among_int32);
 }
 
 std::unique_ptr<LayerState> make_state(py::tuple spec) {
