@@ -109,10 +109,10 @@ struct Pairsx16 : S32x16 {
 // Thirty-two registers hold rows × vectors accumulators, the vectors and one broadcast (and a product before it is
 // added).
 constexpr MultiplyFamily families[] = {
-    family<F32x16, 16, 14, 9, 6, 5, 4, 3, 2>(Operand::float32),
-    family<F32x8, 16, 14, 9, 6>(Operand::float32),
-    family<F64x8, 16, 14, 9, 6>(Operand::float64),
-    family<Pairsx16, 14, 12, 8, 6>(Operand::int16_pairs),
+    family<F32x16, 12, 14, 9, 6, 5, 4, 3, 2>(Operand::float32),
+    family<F32x8, 8, 6, 9>(Operand::float32),
+    family<F64x8, 8, 14, 9, 6>(Operand::float64),
+    family<Pairsx16, 8, 8, 6, 4>(Operand::int16_pairs),
 };
 
 constexpr KernelTable table() {

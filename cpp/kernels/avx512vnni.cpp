@@ -20,8 +20,8 @@ struct PixelsAsLanes : S32x16 {
 
 extern const QuadKernels conv1x1_avx512vnni;
 const QuadKernels conv1x1_avx512vnni = {
-    {family<PixelsAsRows, 16, 14, 9, 6>(Operand::int8_quads),
-     family<PixelsAsLanes, 16, 14, 9, 6>(Operand::int8_quads, true)},
+    {family<PixelsAsRows, 8, 14, 9, 6>(Operand::int8_quads),
+     family<PixelsAsLanes, 8, 14, 9, 6>(Operand::int8_quads, true)},
     multiply_adds<PixelsAsRows>,
     multiply_adds_flop<PixelsAsRows, 4>,
 };

@@ -109,7 +109,7 @@ inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, cons
     for (ptrdiff_t line = 0; line < N * vector_bytes; line += 64) __builtin_prefetch(out + i * a.out_row + line, 1);
   }
   Reg acc[R][N];
-  if (a.resume) {
+  if (!is_integer<T> && a.resume) {
 #pragma GCC unroll 32
     for (int i = 0; i < R; ++i) load_lanes<V, N, true>(acc[i], out + i * a.out_row, vector_bytes, mask);
   } else {
@@ -119,7 +119,8 @@ inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, cons
       for (int j = 0; j < N; ++j) acc[i][j] = V::zero();
     }
   }
-  // Integers as lanes are always staged, so that none are met for the first time here.
+  // Integers as lanes are always staged, so that none are met for the first time here; nor are their sums resumed, or
+  // residuals added to them.
   const auto sum = [&](auto masked) {
     if (!is_integer<T> && lanes_ahead)
       sum_channels<V, R, N, masked.value, !is_integer<T>>(acc, a, rows, lanes, ahead, ahead_channel, mask);
@@ -145,7 +146,7 @@ inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, cons
       for (int i = 0; i < R; ++i) acc[i][j] = V::add(acc[i][j], b);
     }
   }
-  if (residual) {
+  if (!is_integer<T> && residual) {
 #pragma GCC unroll 32
     for (int i = 0; i < R; ++i) {
       Reg r[N];
