@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from conv1x1 import Explanation, explain, reference
+from conv1x1 import Explanation, conv1x1, explain, reference
 
 SEED = [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]]
 
@@ -59,6 +59,13 @@ CASES: dict[str, Callable[[], Explanation]] = {
         at=(1, 7, 3),
         filter=60,
     ),
+    "integers": lambda: explain(
+        np.full((9, 7, 50), 65535, np.uint16), np.full((3, 50), -32768, np.int16), [-(2**31)] * 3, at=(3, 4)
+    ),
+    "saturated": lambda: explain(
+        np.full((9, 7, 3), 250, np.uint8), np.full((1, 3), 0.75), residual=np.full((9, 7, 1), 9.5), dtype=np.uint8
+    ),
+    "float16": lambda: explain(X.astype(np.float16), numbers(1, 192), activation="tanh"),
     "not finite": lambda: explain(
         np.array([[np.nan, np.inf, -np.inf, -1e-300, 1.7e308, -0.0]]), np.ones((1, 6)), activation="silu"
     ),
@@ -302,3 +309,52 @@ def test_not_finite_numbers_are_shown_as_they_are() -> None:
     assert {"nan", "inf", "−inf", "−1e−300", "1.7e308"} <= set(words)
     overflow = explain(np.full((1, 2), 1e308), np.ones((1, 2)))
     assert "1e308 + 1·1e308 = inf" in str(overflow)
+
+
+def test_integers_are_exact_and_no_floating_point_operations() -> None:
+    e = CASES["integers"]()
+    total = -65535 * 32768 * 50
+    assert (e.total, e.value, e.integers, e.dtypes) == (total, total - 2**31, True, ("uint16", "int64"))
+    assert type(e.value) is int
+    text = str(e)
+    assert f"= −{-total}\n" in text
+    assert f"−{-total} + (−2147483648) = −{-e.value}" in text
+    assert "uint16 → int64, sums of integers" in text
+    assert "18,900 operations\n" in text
+    assert "operations a byte" in text
+    assert "FLOP" not in text
+    assert f"−{-e.value}" in "".join(t.text or "" for t in texts_of(e))
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "options", "says", "value"),
+    [
+        ("uint8", [2], {"dtype": "uint8"}, "saturated   uint8(500) = 255", 255),
+        ("uint8", [-2], {"dtype": "uint8"}, "saturated   uint8(−500) = 0", 0),
+        ("uint8", [2], {"dtype": "int8"}, "saturated   int8(500) = 127", 127),
+        ("uint8", [0.25], {"dtype": "uint8"}, "rounded     uint8(62.5) = 62", 62),
+        ("uint8", [0.5], {"dtype": "int64"}, "rounded     int64(125) = 125", 125),
+        ("float32", [0.25], {"dtype": "int16"}, "rounded     int16(62.5) = 62", 62),
+        ("uint8", [3], {"activation": ("clip", 0, 2.5)}, "rounded     int32(2.5) = 2", 2),
+        ("float16", [300], {}, "rounded     float16(75000) = inf", np.inf),
+        ("float16", [8.5], {}, "rounded     float16(2125) = 2124", 2124),
+        ("float64", [1e30], {"dtype": "int32"}, "saturated   int32(2.5e32) = 2147483647", 2**31 - 1),
+        ("uint8", [2], {}, None, 500),
+        ("uint8", [2], {"residual": [0.5]}, None, 500.5),
+        ("uint16", [2], {"residual": np.int32([1])}, None, 501),
+        ("float32", [0.25], {}, None, 62.5),
+    ],
+)
+def test_the_last_step_is_rounding(x: str, w: Any, options: Any, says: str | None, value: float) -> None:
+    """Where a type was asked for, or the result's is smaller than that of the sums; the value is the call's own."""
+    pixel = np.array([[250]], x)
+    e = explain(pixel, w, **options)
+    assert e.value == value == conv1x1(pixel, w, **options)
+    assert e.dtypes[1] == conv1x1(pixel, w, **options).dtype
+    last = e.steps[-1]
+    if says is None:
+        assert last[0] not in ("rounded", "saturated")
+    else:
+        assert f"  {says}\n" in str(e)
+        drawn = [t.text or "" for t in texts_of(e)]
+        assert f"{last[1]} {'saturates to' if last[0] == 'saturated' else '='}" in drawn

@@ -52,7 +52,10 @@ def _calculation(e: Explanation) -> Iterator[str]:
     spoken = {"sum": f"Σ over {counted(count, 'channel')}"}
     for name, operand in (("+ bias", e.bias), ("+ residual", e.residual)):
         spoken[name] = f"{name} {spell(operand or 0.0)}"
-    steps = [(f"{spoken.get(name, arithmetic)} =", spell(value)) for name, arithmetic, value in e.steps]
+    steps = [
+        (f"{spoken.get(name, arithmetic)} {'saturates to' if name == 'saturated' else '='}", spell(value))
+        for name, arithmetic, value in e.steps
+    ]
     height = min(52.0, 340 / (len(rows) + len(steps)))
     fields = [*itertools.chain(*numbers), *(value for _, value in steps)]
     size = min(20.0, height / 2, *(_fitting(text, 80) for text in fields))

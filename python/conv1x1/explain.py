@@ -103,23 +103,27 @@ def explain(
     filter = _index(filter, out_channels, f"filter={filter!r}", "the channel axis")
     index = pixel[:position] + (filter,) * spec.keep_axis + pixel[position:]
 
-    first = filter // (out_channels // groups) * per_group
-    channels = np.moveaxis(a, position, -1)[source][first : first + per_group].astype(np.float64)
-    weights = spec.weight[filter].astype(np.float64)
-    with np.errstate(all="ignore"):
-        products = weights * channels
-        total = float(products.sum())
-        one_bias = None if spec.bias is None else float(spec.bias[filter])
-        one_residual = None if residual is None else float(residual[index])
-        steps = _steps(_sum(weights, channels), total, one_bias, one_residual, spec)
-
-    pixels = math.prod(pixel_shape)
     matrix = spec.weight if spec.keep_axis else spec.weight[0]
     layer = Conv1x1(
         matrix, bias, channel_axis=channel_axis, stride=stride, groups=groups, activation=activation, dtype=dtype
     )
     plan = layer.plan(a)
-    result_dtype = np.dtype(plan["dtype"])
+    alone = _one_pixel(source, position), _one_pixel(pixel, position if spec.keep_axis else None)
+    result_dtype = layer(a[alone[0]], None if residual is None else residual[alone[1]]).dtype
+
+    first = filter // (out_channels // groups) * per_group
+    integers = _check.sums_integers(spec, a, residual) and _check.largest_sum(spec, a, residual) < 2**63
+    exact: type[Any] = np.int64 if integers else np.float64
+    channels = np.moveaxis(a, position, -1)[source][first : first + per_group].astype(exact)
+    weights = spec.weight[filter].astype(exact)
+    with np.errstate(all="ignore"):
+        products = weights * channels
+        total = products.sum().item()
+        one_bias = None if spec.bias is None else exact(spec.bias[filter]).item()
+        one_residual = None if residual is None else exact(residual[index]).item()
+        steps = _steps(_sum(weights, channels), total, one_bias, one_residual, spec, result_dtype)
+
+    pixels = math.prod(pixel_shape)
     parameters = spec.weight.size + (0 if spec.bias is None else spec.bias.size)
     read = pixels * in_channels * a.itemsize + parameters * np.dtype(plan["arithmetic"]).itemsize
     return Explanation(
@@ -148,6 +152,8 @@ def explain(
         activation=spec.activation,
         steps=steps,
         value=steps[-1][2],
+        dtypes=(str(a.dtype), str(result_dtype)),
+        integers=integers,
         flops=2 * per_group * out_channels * pixels,
         bytes_read=read + (0 if residual is None else residual.nbytes),
         bytes_written=pixels * out_channels * result_dtype.itemsize,
@@ -172,17 +178,22 @@ class Explanation:
     filter, first_channel : int
         The output channel, and the first input channel it looks at (not 0 in the later groups).
     channels, weights, products : ndarray
-        The channels the filter looks at, its weights, and one times the other, in float64.
+        The channels the filter looks at, its weights, and one times the other: in float64, or where the call sums
+        integers, in int64, exactly.
     total, bias, residual : float, float or None, float or None
-        The sum of the products, and what is added to it.
+        The sum of the products, and what is added to it; ints where the call sums integers.
     activation : tuple
         Its name ("" for none) and two parameters.
     steps : list of tuple
         The calculation line by line, from the sum to the value: name, arithmetic, result.
     value : float
-        The number itself, in float64 or rounded to the `dtype` asked for.
+        The number itself, in float64 or an int, or rounded to the result's type where that was asked for or is smaller.
+    dtypes : tuple of str
+        The types of x and of the result.
+    integers : bool
+        Whether the call sums integers.
     flops, bytes_read, bytes_written : int
-        What the whole call computes, and the least it moves.
+        What the whole call computes, in floating-point or integer operations, and the least it moves.
     plan : dict
         How the core would run the call: `Conv1x1.plan`.
     """
@@ -205,6 +216,8 @@ class Explanation:
     activation: tuple[str, float, float]
     steps: list[tuple[str, str, float]]
     value: float
+    dtypes: tuple[str, str]
+    integers: bool
     flops: int
     bytes_read: int
     bytes_written: int
@@ -212,7 +225,7 @@ class Explanation:
 
     @property
     def intensity(self) -> float:
-        """FLOPs for each byte moved: where it is low, memory is the limit and not arithmetic."""
+        """Operations for each byte moved: where it is low, memory is the limit and not arithmetic."""
         return self.flops / (self.bytes_read + self.bytes_written)
 
     def __str__(self) -> str:
@@ -320,12 +333,16 @@ class Explanation:
         at_once = special.get(plan["orientation"], f"{plan['rows']} rows × {plan['lanes']} lanes")
         tile = f"{at_once} at once, {counted(plan['tile_pixels'], 'pixel')} a tile"
         moved = f"{_bytes(self.bytes_read)} read, {_bytes(self.bytes_written)} written"
+        operations = "operations" if self.integers else "FLOPs"
+        x_type, result_type = self.dtypes
+        types = f"{x_type} → {result_type}" + ", sums of integers" * self.integers
         return [
+            *([("types", types)] if self.integers or x_type != result_type else []),
             ("kernel", f"{plan['kernel']}, {plan['orientation'].replace('_', ' ')}, {plan['order']} order"),
             ("tile", f"{tile}, x {'staged' if plan['stages_x'] else 'read in place'}"),
             ("threads", str(plan["threads"])),
-            ("work", f"2 · {' · '.join(counts)} = {self.flops:,} FLOPs"),
-            ("memory", f"{moved}: {self.intensity:.3g} FLOPs a byte"),
+            ("work", f"2 · {' · '.join(counts)} = {self.flops:,} {operations}"),
+            ("memory", f"{moved}: {self.intensity:.3g} {operations} a byte"),
         ]
 
     # Drawing
@@ -351,7 +368,12 @@ def both_ends(count: int, most: int, first: int, last: int) -> list[int | None]:
 
 
 def _steps(
-    products: str, total: float, bias: float | None, residual: float | None, spec: _check.Spec
+    products: str,
+    total: float,
+    bias: float | None,
+    residual: float | None,
+    spec: _check.Spec,
+    dtype: np.dtype[Any],
 ) -> list[tuple[str, str, float]]:
     """The sum, then bias, residual, activation and rounding where the call has them: name, arithmetic, result."""
     value = total
@@ -361,11 +383,14 @@ def _steps(
             steps.append((name, f"{spell(value)} + {_factor(operand)}", value + operand))
             value += operand
     if spec.activation[0]:
-        activated = float(activate(np.asarray(value), spec.activation))
+        activated = activate(np.asarray(value), spec.activation).item()
         steps.append((spec.activation[0], _activated(spec.activation, spell(value)), activated))
         value = activated
-    if spec.dtype is not None:
-        steps.append(("rounded", f"{spec.dtype}({spell(value)})", float(cast(np.asarray(value), spec.dtype))))
+    if spec.dtype is not None or dtype.itemsize < 4 or (_check.is_integer(dtype) and value % 1 != 0):
+        number = cast(np.asarray(value), dtype)
+        rounded = int(number) if _check.is_integer(dtype) else float(number)
+        name = "saturated" if _check.is_integer(dtype) and abs(rounded - value) > 0.5 else "rounded"
+        steps.append((name, f"{dtype}({spell(value)})", rounded))
     return steps
 
 
@@ -388,7 +413,9 @@ def _sum(weights: Array, channels: Array) -> str:
 
 
 def spell(value: float) -> str:
-    """Five digits, and whole numbers in full."""
+    """Five digits; whole numbers in full, and all that are exact."""
+    if isinstance(value, (int, np.integer)):
+        return f"{value}".replace("-", "−")
     if abs(value) < 1e7 and value == round(value):
         return f"{value + 0.0:.0f}".replace("-", "−")
     mantissa, _, exponent = f"{value:.5g}".partition("e")
@@ -422,6 +449,14 @@ def _pixel(at: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(
         _index(i, n, f"at={at!r}", f"pixel axis {axis}") for axis, (i, n) in enumerate(zip(given, shape, strict=True))
     )
+
+
+def _one_pixel(pixel: tuple[int, ...], channel_axis: int | None) -> tuple[slice, ...]:
+    """What cuts one pixel out of an array, with all its channels."""
+    entries = [slice(i, i + 1) for i in pixel]
+    if channel_axis is not None:
+        entries.insert(channel_axis, slice(None))
+    return tuple(entries)
 
 
 def _index(value: Any, size: int, name: str, where: str) -> int:
