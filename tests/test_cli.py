@@ -361,7 +361,14 @@ def test_demo_tells_and_draws(run: Run, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     result = run("demo")
     assert result.code == 0, result.err
-    for words in ("28×28×192", "28×28×16", "150,528 → 12,544 numbers, 12× fewer", "dB PSNR", "\n  restore  "):
+    for words in (
+        "28×28×192",
+        "28×28×16",
+        "150,528 → 12,544 numbers, 12× fewer",
+        "dB PSNR",
+        "224×224×3 → 224×224×1, grey",
+        "\n  restore  ",
+    ):
         assert words in result.out
     assert result.out.endswith("\nDrawn into conv1x1-demo.png\n")
     assert (tmp_path / "conv1x1-demo.png").read_bytes().startswith(b"\x89PNG")

@@ -320,6 +320,15 @@ def run(photo: str | None, output: str) -> None:
         f"  sum        over the {channels} channels of each pixel → {shape(thumbnail)}: a thumbnail"
     )
 
+    photo_bytes = np.rint(image * 255).astype(np.uint8)
+    grey = Conv1x1([[0.299, 0.587, 0.114]], dtype=np.uint8)(photo_bytes)
+    (red, green, blue), made = photo_bytes[SIDE // 2, SIDE // 2], grey[SIDE // 2, SIDE // 2, 0]
+    print(
+        f"\nOne filter of three weights, on the photo's own bytes: {shape(photo_bytes)} → {shape(grey)}, grey.\n"
+        f"  the pixel in the middle: 0.299·{red} + 0.587·{green} + 0.114·{blue} = "
+        f"{0.299 * red + 0.587 * green + 0.114 * blue:.3f}, rounded to {made}; uint8 in, uint8 out"
+    )
+
     codec = principal_filters(x)
     codes = Conv1x1(*codec.shrink)(x)
     restored = np.clip(unfold(Conv1x1(*codec.restore)(codes)), 0, 1)
