@@ -230,7 +230,7 @@ def activation(value: Any) -> tuple[str, float, float]:
 
 
 def result_dtype(value: DTypeLike | None) -> np.dtype[Any] | None:
-    """The requested result type, or None for x's own."""
+    """The requested result type, or None where the data decide."""
     if value is None:
         return None
     if isinstance(value, str) and value == "bfloat16":

@@ -34,15 +34,17 @@ def conv1x1(
 
     Parameters
     ----------
-    x : array_like, float32 or float64
-        Pixels of any rank ≥ 1, with their channels on `channel_axis`.
+    x : array_like
+        Pixels of any rank ≥ 1, with their channels on `channel_axis`: float16, bfloat16 (of the package ml_dtypes),
+        float32, float64, bool, uint8, int8, uint16, int16 or int32, in any byte order. Wider integers, as lists of
+        ints give, are taken as int32 if they fit.
     w : array_like
         The filters: ``(K, C/groups)``; or as frameworks store them, ``(K, C/groups, 1, 1)`` (torch, ONNX; also with
         one or three 1s) and ``(1, 1, C/groups, K)`` (TensorFlow, Keras; likewise); or one filter, ``(1, 1, C)`` or
         ``(C, 1, 1)``, which gives K = 1; or ``(C,)``, which gives one number a pixel and drops the channel axis, as
-        `numpy.matmul` does with a vector. Cast to the type of the arithmetic.
+        `numpy.matmul` does with a vector. Of any type that x may have; cast to the type of the sums.
     bias : array_like, optional
-        ``(K,)``, added to the sums.
+        ``(K,)``, added to the sums. Of any such type.
     channel_axis : int, default -1
         The axis of x that holds the channels: -1 for HWC and NHWC, 0 for CHW, 1 for NCHW, any other for the likes of
         BIL. The layout is never guessed.
@@ -57,12 +59,12 @@ def conv1x1(
         ``"sigmoid"``, ``"silu"``, ``"tanh"``, ``"gelu"`` (erf), ``("clip", lo, hi)`` or ``("leaky_relu", slope)``.
         NaN goes through every one of them.
     residual : array_like, optional
-        Of the result's shape, added after the bias and before the activation.
+        Of the result's shape, added after the bias and before the activation. Of any type that x may have.
     dtype : dtype, optional
-        The result's type, x's own by default. The arithmetic is in float64 if x or the result is.
+        The result's type: any of x's but bool, or int64. By default the data decide; see Notes.
     out : ndarray, optional
-        Where to write the result: a writable array of its shape, with any strides; its type decides the result's.
-        It may overlap x or the residual: the answer is the one without overlap (through a temporary array).
+        Where to write the result: a writable array of its shape, with any strides and byte order; its type decides the
+        result's. It may overlap x or the residual: the answer is the one without overlap (through a temporary array).
     threads : int, optional
         At most this many threads, `get_num_threads` by default. Small calls use one. No result depends on it.
 
@@ -74,7 +76,10 @@ def conv1x1(
     Raises
     ------
     TypeError, ValueError
-        When an argument does not fit, saying what was expected and how to call; `out` is untouched then.
+        When an argument does not fit, or sums of integers might overflow, saying what was expected and how to call;
+        `out` is untouched then.
+    ImportError
+        When `dtype` is ``"bfloat16"`` and ml_dtypes is not installed.
     MemoryError
         When there is no room for the result, or for a tile of it.
     KeyboardInterrupt
@@ -88,11 +93,31 @@ def conv1x1(
 
     Notes
     -----
+    The type of the result, where neither `dtype` nor `out` says it:
+
+    ==================================  =============================================================================
+    x                                   result
+    ==================================  =============================================================================
+    float16, bfloat16, float32/64       x's own type
+    integers or bool, with a float      float32: among weights, bias and residual, or by an activation that curves
+    integers or bool, integers alone    int32; int64 where sums of those types (not: values) might be beyond int32
+    ==================================  =============================================================================
+
+    Weights of int32 and wider, which stand for integers of any kind, count as the smallest type that holds them. Pixels
+    and weights of 8 bits are never widened by themselves: more channels than are sure to fit int32 are refused, and the
+    message says how many fit.
+
+    Sums are in float64 if x or the result is, or the result is int64; in float32 otherwise; x is converted to that type
+    first, which is exact but for int32 in float32. Integers alone are summed exactly if the result is an integer or
+    float64, or if pixels and weights have 8 bits; what float64 might not hold exactly (2⁵³) is refused for an integer
+    result. To integers, results are rounded half to even and saturated, and NaN becomes 0; to float16 and bfloat16 they
+    are rounded half to even, and overflow to infinity as in NumPy.
+
     For float32 each output is summed by fused multiply-adds in a fixed order, in one accumulator with the channels
     ascending, or, with at most 4 filters over at least 32 channels (of one group), in 16 partial sums, channel c in
     number c mod 16, added as a tree. A result therefore depends on its own pixel only: not on threads, batch, layout,
     strides, instruction set or machine. The error is at most γ·(Σ|w||x| + |b|) with γ = n·u/(1 − n·u), n = C + 2,
-    u = 2⁻²⁴ [1]_; float64 likewise with u = 2⁻⁵³.
+    u = 2⁻²⁴ [1]_; float64 likewise with u = 2⁻⁵³; results of other types are rounded once more.
 
     References
     ----------
@@ -118,6 +143,16 @@ def conv1x1(
     >>> conv1x1(m, [2, 3], channel_axis=0)
     array([[17., 22.],
            [27., 32.]], dtype=float32)
+
+    Bytes: integers alone give exact int32, a float among them float32, and `dtype` bytes again, rounded and saturated.
+
+    >>> rgb = np.array([[200, 100, 50], [255, 255, 255]], np.uint8)
+    >>> conv1x1(rgb, [77, 150, 29])
+    array([31850, 65280], dtype=int32)
+    >>> conv1x1(rgb, [0.5, 0.25, 0.5])
+    array([150.  , 318.75], dtype=float32)
+    >>> conv1x1(rgb, [0.5, 0.25, 0.5], dtype=np.uint8)
+    array([150, 255], dtype=uint8)
     """
     y = _conv1x1.conv1x1(x, w, bias, channel_axis, stride, groups, activation, residual, dtype, out, threads)
     if y is NotImplemented:
@@ -136,12 +171,13 @@ class Conv1x1(_conv1x1.Layer):
     Parameters
     ----------
     w, bias, channel_axis, stride, groups, activation, dtype
-        As for `conv1x1`; w and bias are copied. Weights of shape ``(1, 1, N)`` and ``(N, 1, 1)`` are refused unless N
+        As for `conv1x1`; w and bias are copied (float16 and bfloat16 as float32, bool as uint8, wider integers as
+        int32). Weights of shape ``(1, 1, N)`` and ``(N, 1, 1)`` are refused unless N
         is 1: without an x they might be one filter over N channels or N filters over one.
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, ImportError
         When an argument does not fit, saying what was expected and how to call.
 
     Examples
@@ -151,6 +187,11 @@ class Conv1x1(_conv1x1.Layer):
     >>> layer = Conv1x1(np.ones((16, 192), np.float32), activation="relu")
     >>> layer(np.ones((28, 28, 192), np.float32)).shape
     (28, 28, 16)
+
+    One layer takes pixels of any type, and each decides its result's:
+
+    >>> layer(np.ones((28, 28, 192), np.float16)).dtype
+    dtype('float16')
     """
 
     __slots__ = ()
@@ -214,7 +255,7 @@ class Conv1x1(_conv1x1.Layer):
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
-        """The type of the result, or None for x's own."""
+        """The type of the result, or None where the data decide."""
         return self._spec.dtype
 
     def plan(self, x: ArrayLike, threads: int | None = None) -> dict[str, Any]:
@@ -223,7 +264,7 @@ class Conv1x1(_conv1x1.Layer):
         Parameters
         ----------
         x : array_like
-            As for a call; its values do not matter.
+            As for a call; its values do not matter. The plan is for a call without a residual.
         threads : int, optional
             As for a call.
 

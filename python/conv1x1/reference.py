@@ -41,11 +41,16 @@ def reference(
     Returns
     -------
     ndarray
-        The result in float64 (integers with integer weights: int64), or in the type that `dtype` or `out` asks for.
+        The result in float64, or in int64 where `conv1x1` gives an integer; or in the type that `dtype` or `out` asks
+        for: integers rounded half to even and saturated, with NaN as 0; float16 and bfloat16 rounded half to even.
+
+    Notes
+    -----
+    Integers alone are summed in int64, all else in float64, whatever `conv1x1` sums them in.
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, ImportError
         As `conv1x1` does.
 
     Examples
@@ -56,6 +61,8 @@ def reference(
     >>> reference([[[1., 2.], [3., 4.]], [[5., 6.], [7., 8.]]], [2, 3], channel_axis=0)
     array([[17., 22.],
            [27., 32.]])
+    >>> reference([[1, 5], [200, 100]], [0.5, 1], dtype="uint8")
+    array([  6, 200], dtype=uint8)
     """
     x = _check.data_array(x, "x")
     spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, x)
