@@ -20,7 +20,7 @@ struct F32x8 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
   static Reg zero() { return _mm256_setzero_ps(); }
-  static Reg broadcast(const char* p) { return _mm256_broadcast_ss(reinterpret_cast<const float*>(p)); }
+  static Reg broadcast(const char* p) { return _mm256_set1_ps(at<float>(p)->value); }
   static Reg load(const char* p) { return _mm256_loadu_ps(reinterpret_cast<const float*>(p)); }
   static Reg load(const char* p, Mask m) { return _mm256_maskload_ps(reinterpret_cast<const float*>(p), m); }
   static void store(char* p, Reg r) { _mm256_storeu_ps(reinterpret_cast<float*>(p), r); }
@@ -61,7 +61,7 @@ struct F64x4 {
     return _mm256_cmpgt_epi64(_mm256_set1_epi64x(static_cast<long long>(n)), _mm256_setr_epi64x(0, 1, 2, 3));
   }
   static Reg zero() { return _mm256_setzero_pd(); }
-  static Reg broadcast(const char* p) { return _mm256_broadcast_sd(reinterpret_cast<const double*>(p)); }
+  static Reg broadcast(const char* p) { return _mm256_set1_pd(at<double>(p)->value); }
   static Reg load(const char* p) { return _mm256_loadu_pd(reinterpret_cast<const double*>(p)); }
   static Reg load(const char* p, Mask m) { return _mm256_maskload_pd(reinterpret_cast<const double*>(p), m); }
   static void store(char* p, Reg r) { _mm256_storeu_pd(reinterpret_cast<double*>(p), r); }

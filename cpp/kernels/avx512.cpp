@@ -17,7 +17,7 @@ struct F32x16 {
   static constexpr bool all_lanes = true;
   static Mask mask(size_t n) { return static_cast<Mask>((1u << n) - 1); }
   static Reg zero() { return _mm512_setzero_ps(); }
-  static Reg broadcast(const char* p) { return _mm512_set1_ps(*reinterpret_cast<const float*>(p)); }
+  static Reg broadcast(const char* p) { return _mm512_set1_ps(at<float>(p)->value); }
   static Reg load(const char* p) { return _mm512_loadu_ps(p); }
   static Reg load(const char* p, Mask m) { return _mm512_maskz_loadu_ps(m, p); }
   static void store(char* p, Reg r) { _mm512_storeu_ps(p, r); }
@@ -61,7 +61,7 @@ struct F64x8 {
   static constexpr bool all_lanes = true;
   static Mask mask(size_t n) { return static_cast<Mask>((1u << n) - 1); }
   static Reg zero() { return _mm512_setzero_pd(); }
-  static Reg broadcast(const char* p) { return _mm512_set1_pd(*reinterpret_cast<const double*>(p)); }
+  static Reg broadcast(const char* p) { return _mm512_set1_pd(at<double>(p)->value); }
   static Reg load(const char* p) { return _mm512_loadu_pd(p); }
   static Reg load(const char* p, Mask m) { return _mm512_maskz_loadu_pd(m, p); }
   static void store(char* p, Reg r) { _mm512_storeu_pd(p, r); }
@@ -90,7 +90,7 @@ struct F32x8 {
   static constexpr bool all_lanes = true;
   static Mask mask(size_t n) { return static_cast<Mask>((1u << n) - 1); }
   static Reg zero() { return _mm256_setzero_ps(); }
-  static Reg broadcast(const char* p) { return _mm256_set1_ps(*reinterpret_cast<const float*>(p)); }
+  static Reg broadcast(const char* p) { return _mm256_set1_ps(at<float>(p)->value); }
   static Reg load(const char* p) { return _mm256_loadu_ps(reinterpret_cast<const float*>(p)); }
   static Reg load(const char* p, Mask m) { return _mm256_maskz_loadu_ps(m, p); }
   static void store(char* p, Reg r) { _mm256_storeu_ps(reinterpret_cast<float*>(p), r); }
