@@ -8,6 +8,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <structmember.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cmath>
@@ -221,24 +222,58 @@ bool locate(const Settings& s, const Weights& weights, const Array& x, Geometry&
   return true;
 }
 
+// Runs what may end this thread: while the interpreter is on its way out, Python before 3.14 ends a daemon thread where
+// it wants the GIL, by unwinding its stack. That would tear a job away from the helpers at it, and abort in a function
+// that is noexcept; the thread sleeps until the process is gone instead, as it does since 3.14. `body` is plain C.
+template <class Body>
+auto outlast_exit(Body body) noexcept {
+  try {
+    return body();
+  } catch (...) {
+    for (;;) pause();
+  }
+}
+
+// The GIL is given up as long as it lives.
+class WithoutGil {
+ public:
+  WithoutGil() = default;
+  ~WithoutGil() { take(); }
+  WithoutGil(const WithoutGil&) = delete;
+  WithoutGil& operator=(const WithoutGil&) = delete;
+
+  // Whether a handler of a signal that came meanwhile raised.
+  bool interrupted() {
+    take();
+    const bool raised = PyErr_CheckSignals() != 0;
+    state_ = PyEval_SaveThread();
+    return raised;
+  }
+
+ private:
+  void take() noexcept {
+    outlast_exit([this] { PyEval_RestoreThread(state_); });
+  }
+
+  PyThreadState* state_ = PyEval_SaveThread();
+};
+
 // Python's signals, looked at every 50 ms while a call runs without the GIL.
 class Interruption {
  public:
-  explicit Interruption(PyThreadState*& released) : released_(released) {}
+  explicit Interruption(WithoutGil& without_gil) : without_gil_(without_gil) {}
 
   static bool asked(void* self) {
     Interruption& i = *static_cast<Interruption*>(self);
     const auto now = std::chrono::steady_clock::now();
     if (now - i.last_ < std::chrono::milliseconds(50)) return false;
-    PyEval_RestoreThread(i.released_);
-    const bool raised = PyErr_CheckSignals() != 0;
-    i.released_ = PyEval_SaveThread();
+    const bool raised = i.without_gil_.interrupted();
     i.last_ = std::chrono::steady_clock::now();
     return raised;
   }
 
  private:
-  PyThreadState*& released_;
+  WithoutGil& without_gil_;
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
@@ -317,18 +352,9 @@ bool compute(const Settings& s, const Weights& weights, DType arithmetic, const 
                     &weights.packed(plan.family->operand, plan.family->width),
                     s.epilogue};
   if (plan.microseconds < worth_releasing_microseconds) return convolve(&layer, 1, nullptr, nullptr);
-  PyThreadState* released = PyEval_SaveThread();
-  Interruption interruption(released);
-  bool finished = false;
-  std::exception_ptr failure;
-  try {
-    finished = convolve(&layer, 1, Interruption::asked, &interruption);
-  } catch (...) {
-    failure = std::current_exception();
-  }
-  PyEval_RestoreThread(released);
-  if (failure) std::rethrow_exception(failure);
-  return finished;
+  WithoutGil without_gil;
+  Interruption interruption(without_gil);
+  return convolve(&layer, 1, Interruption::asked, &interruption);
 }
 
 PyObject* not_canonical() {
@@ -512,8 +538,11 @@ PyObject* layer_call(PyObject* self, PyObject* const* args, size_t nargsf, PyObj
     if (result != Py_NotImplemented) return result;
     Py_DECREF(result);
     const py::object canonical = py::module_::import("conv1x1._check").attr("call");
-    const py::tuple made = canonical(state.spec, py::handle(values[0]), py::handle(values[1]), py::handle(values[2]),
-                                     py::handle(values[3]));
+    const auto made = py::reinterpret_steal<py::tuple>(outlast_exit([&] {
+      return PyObject_CallFunctionObjArgs(canonical.ptr(), state.spec.ptr(), values[0], values[1], values[2], values[3],
+                                          nullptr);
+    }));
+    if (!made) return nullptr;
     result = call(state.settings, *state.weights, py::object(made[0]).ptr(), py::object(made[1]).ptr(),
                   py::object(made[2]).ptr(), py::object(made[3]).ptr(), true);
     if (result != Py_NotImplemented) return result;
@@ -765,7 +794,7 @@ double peak_gflops(const std::string& dtype) {
     throw py::value_error("expected 'float32', 'float64' or 'int8', got '" + dtype + "'");
   }
   const size_t rounds = 100000;
-  const py::gil_scoped_release released;
+  const WithoutGil without_gil;
   return fastest(1e-9 * static_cast<double>(rounds * table.multiply_adds_flop[type]),
                  [&] { return table.multiply_adds[type](rounds); });
 }
@@ -777,7 +806,7 @@ double read_gbs(size_t bytes) {
   const Buffer buffer = allocate(bytes);
   std::memset(buffer.get(), 0, bytes);
   const size_t times = std::max<size_t>((size_t{32} << 20) / bytes, 1);
-  const py::gil_scoped_release released;
+  const WithoutGil without_gil;
   return fastest(1e-9 * static_cast<double>(bytes * times), [&] {
     double sum = 0;
     for (size_t i = 0; i < times; ++i) sum += table.read_through(buffer.get(), bytes);
