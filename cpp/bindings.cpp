@@ -14,6 +14,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -258,6 +259,23 @@ class WithoutGil {
   PyThreadState* state_ = PyEval_SaveThread();
 };
 
+// Weak references to arrays: as long as there are some, NumPy refuses to resize an array, whatever its refcheck.
+class Pins {
+ public:
+  Pins(std::initializer_list<PyObject*> arrays) {
+    for (PyObject* array : arrays) {
+      if (array == Py_None) continue;
+      PyObject* pin = PyWeakref_NewRef(array, nullptr);
+      if (!pin) throw py::error_already_set();
+      pins_[count_++] = py::reinterpret_steal<py::object>(pin);
+    }
+  }
+
+ private:
+  py::object pins_[3];
+  size_t count_ = 0;
+};
+
 // Python's signals, looked at every 50 ms while a call runs without the GIL.
 class Interruption {
  public:
@@ -341,9 +359,9 @@ Preparations& preparations() {
   return the_preparations;
 }
 
-// Runs the call; false with a Python error set when a signal handler raised.
+// Runs the call on arrays that `owners` own; false with a Python error set when a signal handler raised.
 bool compute(const Settings& s, const Weights& weights, DType arithmetic, const Array& x, const Array& y,
-             const Array* residual, const Geometry& g, int threads) {
+             const Array* residual, const Geometry& g, int threads, std::initializer_list<PyObject*> owners) {
   const auto prepared = preparations().get(s, weights, arithmetic, x, y, residual, g, threads);
   const Plan& plan = prepared->plan;
   const Layer layer{{x.data, y.data, residual ? residual->data : nullptr},
@@ -352,6 +370,7 @@ bool compute(const Settings& s, const Weights& weights, DType arithmetic, const 
                     &weights.packed(plan.family->operand, plan.family->width),
                     s.epilogue};
   if (plan.microseconds < worth_releasing_microseconds) return convolve(&layer, 1, nullptr, nullptr);
+  const Pins pins(owners);
   WithoutGil without_gil;
   Interruption interruption(without_gil);
   return convolve(&layer, 1, Interruption::asked, &interruption);
@@ -393,14 +412,17 @@ PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, Py
   Types types;
   if (!choose_types(x.dtype, adds ? &residual.dtype : nullptr, s.factors, asked, types)) return not_canonical();
   if (in_place) {
-    if (!compute(s, weights, types.arithmetic, x, out, adds ? &residual : nullptr, g, threads)) return nullptr;
+    if (!compute(s, weights, types.arithmetic, x, out, adds ? &residual : nullptr, g, threads,
+                 {x_object, residual_object, out_object}))
+      return nullptr;
     Py_INCREF(out_object);
     return out_object;
   }
   py::object result = py::reinterpret_steal<py::object>(new_array(g.rank, g.shape, types.result));
   Array y;
   if (!result || !view(result.ptr(), y)) return nullptr;
-  if (!compute(s, weights, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads)) return nullptr;
+  if (!compute(s, weights, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads, {x_object, residual_object}))
+    return nullptr;
   if (out_object == Py_None) return result.release().ptr();
   if (py::detail::npy_api::get().PyArray_CopyInto_(out_object, result.ptr()) != 0) return nullptr;
   Py_INCREF(out_object);
