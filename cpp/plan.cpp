@@ -26,6 +26,9 @@ constexpr double worth_threads = 60;
 // What stays in the first-level cache while something else streams past it.
 constexpr size_t first_level_bytes = 24000;
 
+// What a tile grows with at most: some machines tell of an L2 cache of many megabytes.
+constexpr size_t most_l2_bytes = size_t{2} << 20;
+
 // How many runs of pixels a walk over `axes` has, and how long each is.
 struct Shape {
   size_t runs, length;
@@ -236,7 +239,7 @@ void choose_lanes(Plan& plan, const Problem& p, const Machine& machine) {
 }
 
 void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_threads) {
-  const size_t size = size_of(p.arithmetic), budget = machine.l2_bytes / 4;
+  const size_t size = size_of(p.arithmetic), budget = std::min(machine.l2_bytes, most_l2_bytes) / 4;
   const bool rows = plan.orientation == Orientation::pixels_as_rows;
   const size_t column = plan.family->width * plan.vectors;
   const size_t granule = plan.method == Method::few_filters ? 1
@@ -245,7 +248,7 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
 
   plan.channel_block = p.in_channels;
   const size_t depth = channels_together(plan.family->operand);
-  const size_t tallest = budget / (granule * size);
+  const size_t tallest = budget / (rows ? granule * size : round_up(granule * size, 64));
   if (plan.order == Order::chain && depth == 1 && p.in_channels > 2 * tallest) {
     const size_t blocks = ceil_div(p.in_channels, tallest);
     plan.channel_block = ceil_div(p.in_channels, blocks);
@@ -255,7 +258,10 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
   // Filters are not, unless one block of rows is all there is: their panel stays near while the pixels pass over it.
   const size_t columns = first_level_bytes / (steps * column * size);
   plan.near_vectors = rows && p.pixels > granule ? plan.vectors : plan.vectors * std::max<size_t>(columns, 1);
-  size_t tile = std::max(budget / (steps * size) / granule, size_t{1}) * granule;
+  const size_t pixel_bytes = steps * size;
+  size_t tile =
+      std::max(budget / (rows && plan.stage_x ? round_up(pixel_bytes, 64) : pixel_bytes) / granule, size_t{1}) *
+      granule;
   if (plan.scratch_y) tile = std::min(tile, std::max(round_up(1024, granule), granule));
   plan.chunk_filters = std::max<size_t>(p.out_channels, 1);
   if (plan.scratch_y && plan.order == Order::chain)
@@ -277,10 +283,12 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
     const auto units = [&] {
       return ceil_div(p.pixels, tile) * ceil_div(p.out_channels, plan.chunk_filters) * p.groups;
     };
-    if (units() < wanted) tile = std::max(smallest, round_up(ceil_div(p.pixels, wanted), granule));
+    if (units() < wanted) tile = std::min(tile, std::max(smallest, round_up(ceil_div(p.pixels, wanted), granule)));
     if (units() < wanted && plan.order == Order::chain) {
       const size_t parts = ceil_div(wanted, std::max<size_t>(units(), 1));
-      plan.chunk_filters = round_up(ceil_div(p.out_channels, parts), std::max(plan.family->width, rows ? column : 0));
+      const size_t chunk =
+          round_up(ceil_div(plan.chunk_filters, parts), std::max(plan.family->width, rows ? column : 0));
+      plan.chunk_filters = std::min(plan.chunk_filters, chunk);
     }
   }
   const PixelAxes& walked = plan.stage_x ? p.target : plan.scratch_y ? p.source : p.all;
