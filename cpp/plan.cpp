@@ -29,6 +29,10 @@ constexpr size_t first_level_bytes = 24000;
 // What a tile grows with at most: some machines tell of an L2 cache of many megabytes.
 constexpr size_t most_l2_bytes = size_t{2} << 20;
 
+// Multiply-adds in one unit of work at most: signals are looked at between units, and Ctrl-C shall not wait for long.
+// Some milliseconds with vectors, some tens of them without.
+constexpr size_t longest_unit = size_t{1} << 28, longest_portable_unit = size_t{1} << 25;
+
 // How many runs of pixels a walk over `axes` has, and how long each is.
 struct Shape {
   size_t runs, length;
@@ -301,6 +305,12 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
   plan.tiles = ceil_div(p.pixels, tile);
   plan.tile_pixels = tile;
   plan.chunk_filters = std::min(plan.chunk_filters, std::max<size_t>(p.out_channels, 1));
+  if (plan.method == Method::multiply) {
+    const size_t most = plan.table->isa == Isa::portable ? longest_portable_unit : longest_unit;
+    const size_t filters = most / (tile * std::max<size_t>(p.in_channels, 1)),
+                 step = rows ? column : plan.family->width;
+    plan.chunk_filters = std::min(plan.chunk_filters, std::max(filters / step, size_t{1}) * step);
+  }
   plan.chunks = ceil_div(p.out_channels, plan.chunk_filters);
 }
 
