@@ -364,6 +364,7 @@ bool compute(const Settings& s, const Weights& weights, DType arithmetic, const 
              const Array* residual, const Geometry& g, int threads, std::initializer_list<PyObject*> owners) {
   const auto prepared = preparations().get(s, weights, arithmetic, x, y, residual, g, threads);
   const Plan& plan = prepared->plan;
+  if (plan.tiles == 0) return true;  // and nothing is packed, which 2**40 filters of no channels would take long to
   const Layer layer{{x.data, y.data, residual ? residual->data : nullptr},
                     &prepared->problem,
                     &plan,

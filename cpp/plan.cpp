@@ -320,6 +320,11 @@ Plan make_plan(const Problem& p, const Machine& machine, int max_threads) {
   Plan plan;
   plan.table = machine.table;
   plan.order = p.arithmetic == DType::int32 ? Order::chain : summation_order(p.in_channels, p.out_channels);
+  if (p.pixels == 0 || p.out_channels == 0) {  // nothing to do; and sizes below are then of what is in memory
+    plan.family = any_family(p, machine);
+    plan.tiles = plan.chunks = 0;
+    return plan;
+  }
   if (few_channels_fit(p, machine))
     plan.method = Method::few_channels, plan.family = any_family(p, machine);
   else if (plan.order == Order::chain)
