@@ -1,7 +1,11 @@
 #include "conv.h"
 
+#include <pthread.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <new>
+#include <optional>
 
 #include "fp_environment.h"
 #include "thread_pool.h"
@@ -11,21 +15,30 @@ namespace conv1x1 {
 
 namespace {
 
-// Scratch that stays with its thread, so that a repeated call allocates nothing; null when memory is out.
+// Scratch that stays with its thread, so that a repeated call allocates nothing; null when memory is out. What there
+// was stays then: a signal handler may compute in the middle of a call that has its scratch. Not thread_local: for that
+// the C library allocates at a thread's first use, and aborts where it cannot.
 char* thread_scratch(size_t bytes) noexcept {
-  thread_local Buffer buffer;
-  thread_local size_t size = 0;
-  if (bytes > size || !buffer) {
-    size = 0;
-    buffer.reset();
-    try {
-      buffer = allocate(bytes);
-    } catch (const std::bad_alloc&) {
+  static const std::optional<pthread_key_t> key = []() -> std::optional<pthread_key_t> {
+    pthread_key_t made;
+    if (pthread_key_create(&made, std::free) != 0) return std::nullopt;
+    return made;
+  }();
+  if (!key) return nullptr;
+  constexpr size_t header = 64;  // says how many bytes follow
+  char* block = static_cast<char*>(pthread_getspecific(*key));
+  if (!block || *reinterpret_cast<size_t*>(block) < bytes) {
+    void* larger = nullptr;
+    if (posix_memalign(&larger, 64, header + bytes) != 0) return nullptr;
+    if (pthread_setspecific(*key, larger) != 0) {
+      std::free(larger);
       return nullptr;
     }
-    size = bytes;
+    std::free(block);
+    block = static_cast<char*>(larger);
+    *reinterpret_cast<size_t*>(block) = bytes;
   }
-  return buffer.get();
+  return block + header;
 }
 
 // Pixels of a tile in scratch.
