@@ -856,6 +856,7 @@ PYBIND11_MODULE(_conv1x1, m) {
   m.def("set_num_threads", set_num_threads, py::arg("n"));
   selection();
   get_num_threads();
+  make_pool();
 }
 
 }  // namespace conv1x1

@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <fstream>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <stdexcept>
@@ -41,15 +42,29 @@ bool watch(Condition met) {
   return false;
 }
 
+// The caller's share of the units that `next` counts; false when it was stopped.
+bool work(const Job& job, std::atomic<size_t>& next) {
+  for (;;) {
+    const size_t i = next.fetch_add(1, std::memory_order_relaxed);
+    if (i >= job.units) return true;
+    if (job.stop(job.context)) {
+      next.store(job.units, std::memory_order_relaxed);
+      return false;
+    }
+    job.unit(job.context, i);
+  }
+}
+
+bool work_alone(const Job& job) {
+  std::atomic<size_t> next{0};
+  return work(job, next);
+}
+
 class Pool {
  public:
   bool run(const Job& job, int threads) {
-    const std::unique_lock<std::mutex> turn(turn_, std::try_to_lock);
-    threads = static_cast<int>(std::min<size_t>(static_cast<size_t>(threads), job.units));
-    if (threads < 2 || !turn.owns_lock()) {
-      std::atomic<size_t> next{0};
-      return work(job, next, true);
-    }
+    // Not a mutex: `stop` may run a signal handler that comes back here.
+    if (busy_.exchange(true, std::memory_order_acquire)) return work_alone(job);
     next_.store(0, std::memory_order_relaxed);
     {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -60,7 +75,7 @@ class Pool {
       jobs_.fetch_add(1, std::memory_order_relaxed);
     }
     wake_.notify_all();
-    const bool finished = work(job, next_, true);
+    const bool finished = work(job, next_);
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       job_ = nullptr;  // whoever has not come in by now stays out
@@ -70,6 +85,7 @@ class Pool {
       std::unique_lock<std::mutex> lock(mutex_);
       done_.wait(lock, all_left);
     }
+    busy_.store(false, std::memory_order_release);
     return finished;
   }
 
@@ -88,17 +104,12 @@ class Pool {
   }
 
  private:
-  bool work(const Job& job, std::atomic<size_t>& next, bool caller) {
-    while (caller || !dismissed_.load(std::memory_order_relaxed)) {
-      const size_t i = next.fetch_add(1, std::memory_order_relaxed);
-      if (i >= job.units) return true;
-      if (caller && job.stop(job.context)) {
-        next.store(job.units, std::memory_order_relaxed);
-        return false;
-      }
+  void help_with(const Job& job) {
+    while (!dismissed_.load(std::memory_order_relaxed)) {
+      const size_t i = next_.fetch_add(1, std::memory_order_relaxed);
+      if (i >= job.units) return;
       job.unit(job.context, i);
     }
-    return true;
   }
 
   // As many helpers as the system grants: with fewer, or none, the job still gets done. None while others are being
@@ -135,7 +146,7 @@ class Pool {
       inside_.fetch_add(1, std::memory_order_relaxed);
       const size_t seen = jobs_.load(std::memory_order_relaxed);
       lock.unlock();
-      if (job.enter(job.context)) work(job, next_, false);
+      if (job.enter(job.context)) help_with(job);
       lock.lock();
       if (inside_.fetch_sub(1, std::memory_order_release) == 1) done_.notify_all();
       lock.unlock();
@@ -145,8 +156,8 @@ class Pool {
     }
   }
 
-  std::mutex turn_;   // held by the caller whose job is running
-  std::mutex mutex_;  // guards the members below; the atomics are read without it
+  std::atomic<bool> busy_{false};  // a caller's job is running
+  std::mutex mutex_;               // guards the members below; the atomics are read without it
   std::condition_variable wake_, done_;
   std::vector<std::thread> helpers_;
   const Job* job_ = nullptr;
@@ -159,17 +170,8 @@ class Pool {
   std::atomic<size_t> next_{0};
 };
 
-// Never destroyed: a thread may be inside a call while the process exits.
+// Never destroyed: a thread may be inside a call while the process exits. Null in a child that had no memory for it.
 Pool* the_pool = nullptr;
-
-Pool& pool() {
-  static const int made = [] {
-    the_pool = new Pool;
-    return pthread_atfork([] { the_pool->dismiss(); }, nullptr, [] { the_pool = new Pool; });
-  }();
-  static_cast<void>(made);
-  return *the_pool;
-}
 
 int affinity_cpus() {
   cpu_set_t set;
@@ -210,7 +212,20 @@ int cpus_of_quota(double quota, double period) {
 
 }  // namespace
 
-bool run_job(const Job& job, int threads) { return pool().run(job, threads); }
+void make_pool() {
+  if (the_pool) return;
+  auto made = std::make_unique<Pool>();
+  const auto before = [] {
+    if (the_pool) the_pool->dismiss();
+  };
+  if (pthread_atfork(before, nullptr, [] { the_pool = new (std::nothrow) Pool; }) != 0) throw std::bad_alloc();
+  the_pool = made.release();
+}
+
+bool run_job(const Job& job, int threads) {
+  threads = static_cast<int>(std::min<size_t>(static_cast<size_t>(threads), job.units));
+  return threads < 2 || !the_pool ? work_alone(job) : the_pool->run(job, threads);
+}
 
 int get_num_threads() { return num_threads().load(std::memory_order_relaxed); }
 

@@ -19,6 +19,10 @@ struct Job {
   void* context;
 };
 
+// Makes the pool, without threads, and sees to forks. Once, before the first job and while nobody forks: else a child
+// could find the pool half made. Throws std::bad_alloc.
+void make_pool();
+
 // Runs the job on at most `threads` threads, this one included; false when `stop` said so.
 bool run_job(const Job& job, int threads);
 
