@@ -854,6 +854,7 @@ PYBIND11_MODULE(_conv1x1, m) {
   m.def("read_gbs", read_gbs, py::arg("bytes"));
   m.def("get_num_threads", get_num_threads);
   m.def("set_num_threads", set_num_threads, py::arg("n"));
+  m.def("cgroup_cpus", cgroup_cpus, py::arg("root"));
   selection();
   get_num_threads();
   make_pool();

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <condition_variable>
 #include <cstdlib>
 #include <fstream>
@@ -207,7 +208,8 @@ std::atomic<int>& num_threads() {
 }
 
 int cpus_of_quota(double quota, double period) {
-  return quota > 0 && period > 0 ? std::max(1, static_cast<int>((quota + period - 1) / period)) : 0;
+  if (!(quota > 0 && period > 0)) return 0;
+  return static_cast<int>(std::clamp(std::ceil(quota / period), 1.0, 1e6));
 }
 
 }  // namespace
@@ -233,24 +235,41 @@ void set_num_threads(int n) { num_threads().store(n, std::memory_order_relaxed);
 
 int cgroup_cpus(const char* root) {
   const std::string top = std::string(root) + "/sys/fs/cgroup";
-  std::string path;
-  std::ifstream membership(std::string(root) + "/proc/self/cgroup");
-  for (std::string line; std::getline(membership, line);)
-    if (line.compare(0, 3, "0::") == 0) path = line.substr(3);
   int cpus = 0;
-  const auto lower = [&](int n) { cpus = n && (!cpus || n < cpus) ? n : cpus; };
-  for (;;) {  // a quota holds for everything below it
+  const auto lower = [&](double quota, double period) {
+    const int n = cpus_of_quota(quota, period);
+    cpus = n && (!cpus || n < cpus) ? n : cpus;
+  };
+  // A quota holds for everything below it. Inside a container the path may be the host's: then only the top is there.
+  const auto for_each_level = [&](std::string path, const auto& look) {
+    for (;; path.erase(path.rfind('/'))) {
+      look(path);
+      if (path.find('/') == std::string::npos) break;
+    }
+  };
+  const auto version_2 = [&](const std::string& path) {
     std::ifstream file(top + path + "/cpu.max");
     std::string quota;
     double period = 0;
-    if (file >> quota >> period && quota != "max") lower(cpus_of_quota(std::strtod(quota.c_str(), nullptr), period));
-    const size_t parent = path.rfind('/');
-    if (parent == std::string::npos) break;
-    path.erase(parent);
+    if (file >> quota >> period) lower(std::strtod(quota.c_str(), nullptr), period);
+  };
+  const auto version_1 = [&](const std::string& path) {
+    const std::string group = top + "/cpu" + path;
+    std::ifstream quota_file(group + "/cpu.cfs_quota_us"), period_file(group + "/cpu.cfs_period_us");
+    double quota = 0, period = 0;
+    if (quota_file >> quota && period_file >> period) lower(quota, period);
+  };
+  std::string path_2, path_1;  // of this process, in each hierarchy
+  std::ifstream membership(std::string(root) + "/proc/self/cgroup");
+  for (std::string line; std::getline(membership, line);) {  // number:controllers:path
+    const size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    if (controllers == ",,") path_2 = line.substr(second + 1);
+    if (controllers.find(",cpu,") != std::string::npos) path_1 = line.substr(second + 1);
   }
-  std::ifstream quota_file(top + "/cpu/cpu.cfs_quota_us"), period_file(top + "/cpu/cpu.cfs_period_us");
-  double quota = 0, period = 0;
-  if (quota_file >> quota && period_file >> period) lower(cpus_of_quota(quota, period));
+  for_each_level(path_2, version_2);
+  for_each_level(path_1, version_1);
   return cpus;
 }
 
