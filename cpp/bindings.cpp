@@ -94,6 +94,10 @@ PyObject* new_array(int rank, const ptrdiff_t* shape, DType dtype) {
                                    const_cast<ptrdiff_t*>(shape), nullptr, nullptr, 0, nullptr);
 }
 
+bool contiguous(PyObject* array) {
+  return py::detail::check_flags(array, py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_);
+}
+
 bool writeable(PyObject* array) { return py::detail::check_flags(array, py::detail::npy_api::NPY_ARRAY_WRITEABLE_); }
 
 // ------------------------------------------------------------------------------------ state of the module
@@ -459,7 +463,9 @@ struct LayerObject {
 };
 
 // A stride; one beyond any array is as good as another.
-size_t step_of(const py::object& stride) { return static_cast<size_t>(std::min(clamped(stride.ptr()), 1L << 62)); }
+size_t step_of(const py::object& stride) {
+  return static_cast<size_t>(std::clamp(clamped(stride.ptr()), 1L, 1L << 62));
+}
 
 // What the types of every call depend on: the weights and the activation.
 void settle_factors(Settings& s, const Weights& weights) {
@@ -475,12 +481,14 @@ void settle_factors(Settings& s, const Weights& weights) {
 std::unique_ptr<LayerState> make_state(py::tuple spec) {
   auto state = std::make_unique<LayerState>();
   Settings& s = state->settings;
+  const py::object weight = spec[0], bias = spec[1], requantize = spec[8];
   const auto given = [&](const py::object& numbers, int rank) {
     Array a;
-    if (!view(numbers.ptr(), a) || a.rank != rank || a.swapped) throw py::type_error("not a canonical spec");
+    if (!view(numbers.ptr(), a) || a.rank != rank || a.swapped || !contiguous(numbers.ptr()) ||
+        a.shape[0] != py::detail::array_proxy(weight.ptr())->dimensions[0])
+      throw py::type_error("weight must be (K, C/groups), bias and multipliers (K,); all contiguous");
     return Given{a.data, a.dtype};
   };
-  const py::object weight = spec[0], bias = spec[1], requantize = spec[8];
   const Given of_weight = given(weight, 2);
   const Given of_bias = bias.is_none() ? Given{} : given(bias, 1);
   Given of_scale;
@@ -494,6 +502,8 @@ std::unique_ptr<LayerState> make_state(py::tuple spec) {
     s.strides[0] = step_of(spec[4]);
   }
   const auto groups = spec[5].cast<size_t>();
+  if (groups == 0 || static_cast<size_t>(weight.shape[0]) % groups != 0)
+    throw py::value_error("groups must divide the filters");
   const auto activation = spec[6].cast<py::tuple>();
   s.epilogue =
       epilogue_of(activation[0].cast<std::string>(), activation[1].cast<double>(), activation[2].cast<double>());
