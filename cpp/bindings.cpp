@@ -865,8 +865,13 @@ PYBIND11_MODULE(_conv1x1, m) {
   m.def("get_num_threads", get_num_threads);
   m.def("set_num_threads", set_num_threads, py::arg("n"));
   m.def("cgroup_cpus", cgroup_cpus, py::arg("root"));
-  selection();
-  get_num_threads();
+  try {
+    selection();
+    get_num_threads();
+  } catch (const std::invalid_argument& error) {  // an environment variable, which need not be text
+    throw py::import_error(py::reinterpret_steal<py::str>(
+        PyUnicode_DecodeUTF8(error.what(), static_cast<Py_ssize_t>(std::strlen(error.what())), "backslashreplace")));
+  }
   make_pool();
 }
 
