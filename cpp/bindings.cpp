@@ -501,8 +501,9 @@ std::unique_ptr<LayerState> make_state(py::tuple spec) {
   } else {
     s.strides[0] = step_of(spec[4]);
   }
+  const ptrdiff_t* shape = py::detail::array_proxy(weight.ptr())->dimensions;
   const auto groups = spec[5].cast<size_t>();
-  if (groups == 0 || static_cast<size_t>(weight.shape[0]) % groups != 0)
+  if (groups == 0 || static_cast<size_t>(shape[0]) % groups != 0)
     throw py::value_error("groups must divide the filters");
   const auto activation = spec[6].cast<py::tuple>();
   s.epilogue =
@@ -513,7 +514,6 @@ std::unique_ptr<LayerState> make_state(py::tuple spec) {
     of_scale = given(parts[0], 1);
     s.epilogue = {Activation::none, parts[1].cast<double>(), parts[2].cast<double>(), parts[3].cast<int>()};
   }
-  const ptrdiff_t* shape = py::detail::array_proxy(weight.ptr())->dimensions;
   s.out_channels = static_cast<size_t>(shape[0]);
   state->weights = std::make_unique<Weights>(of_weight, of_bias, of_scale, groups, s.out_channels / groups,
                                              static_cast<size_t>(shape[1]));

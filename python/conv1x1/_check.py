@@ -187,9 +187,10 @@ def positive_int(value: Any, name: str) -> int:
     """`value` as an int ≥ 1; booleans and floats are refused."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an int ≥ 1, got {value!r}")
-    if value < 1:
+    number = int(value)  # a subclass may compare as it likes
+    if number < 1:
         raise ValueError(f"{name} must be ≥ 1, got {value}")
-    return int(value)
+    return number
 
 
 def stride(value: Any) -> int | tuple[int, ...]:
@@ -218,7 +219,7 @@ def activation(value: Any) -> tuple[str, float, float]:
         raise ValueError(f"activation {value!r} has {len(parameters)} parameters: write activation={wanted}")
     try:
         numbers = [float(p) for p in parameters]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"the parameters of activation {value!r} must be numbers") from None
     if any(np.isnan(numbers)):
         raise ValueError(f"activation {value!r} has a NaN parameter")
@@ -287,9 +288,10 @@ def axis_number(channel_axis: Any) -> int:
     """`channel_axis`, if it can be an axis of any array."""
     if isinstance(channel_axis, (bool, np.bool_)) or not isinstance(channel_axis, (int, np.integer)):
         raise TypeError(f"channel_axis must be an int, got {channel_axis!r}: -1 for HWC, 0 for CHW, 1 for NCHW")
-    if not -_MOST_AXES <= channel_axis < _MOST_AXES:
-        raise ValueError(f"channel_axis={channel_axis} is outside any array: there are at most {_MOST_AXES} axes")
-    return int(channel_axis)
+    number = int(channel_axis)
+    if not -_MOST_AXES <= number < _MOST_AXES:
+        raise ValueError(f"channel_axis={number} is outside any array: there are at most {_MOST_AXES} axes")
+    return number
 
 
 def axis(x: Array, channel_axis: Any) -> int:
@@ -429,6 +431,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> 
     """Whether `out` can take a result of this shape (and of this dtype, where one was asked for)."""
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}: pass out=np.empty({shape}, np.float32)")
+    out = np.asarray(out)  # a subclass may say what it likes
     if not _is_result(out.dtype):
         raise TypeError(
             f"out has dtype {out.dtype}; supported are {_RESULT_NAMES}: pass out=np.empty({shape}, np.float32)"
