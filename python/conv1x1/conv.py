@@ -215,12 +215,13 @@ class Conv1x1(_conv1x1.Layer):
     def weight(self) -> Array:
         """The filters, (out_channels, in_channels/groups), read-only; (in_channels,) where they were given so."""
         spec = self._spec
-        return spec.weight if spec.keep_axis else spec.weight[0]
+        return _shown(spec.weight if spec.keep_axis else spec.weight[0])
 
     @property
     def bias(self) -> Array | None:
         """The bias, (out_channels,), read-only, or None."""
-        return self._spec.bias
+        bias = self._spec.bias
+        return None if bias is None else _shown(bias)
 
     @property
     def in_channels(self) -> int:
@@ -306,6 +307,11 @@ class Conv1x1(_conv1x1.Layer):
 def _kept(a: Array) -> Array:
     """A copy that cannot be made writable: bytes own it."""
     return np.ndarray(a.shape, a.dtype, buffer=a.tobytes())
+
+
+def _shown(a: Array) -> Array:
+    """A view of its own, so that whoever sets its shape does not set the layer's."""
+    return a.view()
 
 
 def _rebuilt(cls: type[Conv1x1], weight: ArrayLike, bias: ArrayLike | None, options: dict[str, Any]) -> Conv1x1:
