@@ -6,6 +6,9 @@
 (28, 28, 16)
 """
 
+import sys
+from contextlib import suppress
+
 from .conv import Conv1x1, conv1x1
 from .explain import Explanation, explain
 from .quantized import QConv1x1, conv1x1_integer, qlinear_conv1x1
@@ -31,3 +34,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
 ]
+
+if "threadpoolctl" in sys.modules:
+    with suppress(ImportError):  # before 3.2 it took no libraries of others
+        from . import threadpoolctl as threadpoolctl
