@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from contextlib import suppress
 from typing import Any
 
@@ -84,6 +85,22 @@ def test_the_weights_cannot_be_made_writable(exact: Any) -> None:
     for a in (layer.weight, layer.bias):
         with pytest.raises(ValueError, match="WRITEABLE"):
             a.flags.writeable = True
+
+
+def test_views_of_the_weights_are_not_the_layers(exact: Any) -> None:
+    """Whoever sets the shape of what `weight` returns sets it there only."""
+    for w in (exact(4, 3), exact(3)):
+        layer, x = Conv1x1(w, exact(len(np.atleast_2d(w)))), exact(5, 3)
+        before, shown = layer(x), repr(layer)
+        for a in (layer.weight, layer.bias):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                a.shape = (1, a.size)
+                a.dtype = np.uint8
+        assert repr(layer) == shown
+        assert (layer.weight.shape, layer.weight.dtype) == (w.shape, w.dtype)
+        same(layer(x), before)
+        same(layer(x.tolist()), layer(x.astype(np.float64)))
 
 
 def test_init_changes_nothing(normal: Any) -> None:
