@@ -119,6 +119,10 @@ def conv1x1(
     strides, instruction set or machine. The error is at most γ·(Σ|w||x| + |b|) with γ = n·u/(1 − n·u), n = C + 2,
     u = 2⁻²⁴ [1]_; float64 likewise with u = 2⁻⁵³; results of other types are rounded once more.
 
+    Besides its result a call takes less than 2 MB of memory for each thread, whatever the arrays. More is needed by an
+    `out` that overlaps an input, for a result of its own, and by at most 4 filters over channels that are not
+    contiguous, for those of one pixel.
+
     References
     ----------
     .. [1] N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., SIAM 2002, section 3.1.
