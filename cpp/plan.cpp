@@ -228,12 +228,18 @@ bool few_channels_fit(const Problem& p, const Machine& machine) {
          packed(p.x, p.in_channels, p.all.back().x) && packed(p.y, p.out_channels, p.all.back().y);
 }
 
+// What a tile of pixels, and one of results, may take.
+size_t scratch_budget(const Machine& machine) { return std::min(machine.l2_bytes, most_l2_bytes) / 4; }
+
 void choose_lanes(Plan& plan, const Problem& p, const Machine& machine) {
   plan.family = any_family(p, machine);
   const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.x.dtype));
   const Operand operand = plan.family->operand;
   const Layout lanes = lay_out(p, Orientation::pixels_as_lanes, plan.family, operand);
-  if (p.x.channel == size || (lanes.stage_x && inner_x(p.source) != size)) {
+  // A staged tile of lanes is a vector wide at least, however many channels there are.
+  const size_t least = plan.family->width * p.in_channels * size_of(p.arithmetic);
+  const bool staged_well = inner_x(p.source) == size && least <= scratch_budget(machine);
+  if (p.x.channel == size || (lanes.stage_x && !staged_well)) {
     plan.method = Method::few_filters;
     adopt(plan, lay_out(p, Orientation::pixels_as_rows, nullptr, operand));
   } else {
@@ -243,7 +249,7 @@ void choose_lanes(Plan& plan, const Problem& p, const Machine& machine) {
 }
 
 void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_threads) {
-  const size_t size = size_of(p.arithmetic), budget = std::min(machine.l2_bytes, most_l2_bytes) / 4;
+  const size_t size = size_of(p.arithmetic), budget = scratch_budget(machine);
   const bool rows = plan.orientation == Orientation::pixels_as_rows;
   const size_t column = plan.family->width * plan.vectors;
   const size_t granule = plan.method == Method::few_filters ? 1

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
-from conv1x1 import Conv1x1, _conv1x1, conv1x1, reference
+from conv1x1 import Conv1x1, _check, _conv1x1, conv1x1, reference
 
 REPEATABLE = settings(derandomize=True, deadline=None, max_examples=600, database=None)
 
@@ -279,7 +279,7 @@ def test_the_core_does_not_trust_python(spec: tuple[Any, ...]) -> None:
 
 @pytest.mark.parametrize("step", [0, -1, -(2**70), 2**70])
 def test_the_core_takes_no_step_below_one(step: int) -> None:
-    layer = _conv1x1.Layer((np.ones((4, 3), np.float32), None, -1, True, step, 1, ("", 0.0, 0.0), None))  # type: ignore[arg-type]
+    layer = _conv1x1.Layer(_check.Spec(np.ones((4, 3), np.float32), None, -1, True, step, 1, ("", 0.0, 0.0), None))
     assert layer(np.ones((5, 3), np.float32)).shape == (1 if step > 0 else 5, 4)
 
 
