@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 from collections.abc import Iterator
 from itertools import cycle, product
@@ -16,14 +17,11 @@ from conv1x1.runtime import restricted
 
 ISAS = _conv1x1.config()["isas_supported"]
 INTEGER_KERNELS = [k["name"] for k in _conv1x1.kernels() if k["supported"] and k["dtype"] == "int32"]
-WITHOUT_BFLOAT16 = ["float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "int32"]
-try:
-    import ml_dtypes
-
-    FLOATS = ["float16", "bfloat16", "float32", "float64"]
-    BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-except ImportError:
-    FLOATS = ["float16", "float32", "float64"]
+FLOATS = ["float16", "float32", "float64"]
+if importlib.util.find_spec("ml_dtypes"):
+    importlib.import_module("ml_dtypes")  # which teaches NumPy the name
+    FLOATS.insert(1, "bfloat16")
+HALVES = FLOATS[:-2]
 INTEGERS = ["uint8", "int8", "uint16", "int16", "int32"]
 PIXELS = [*FLOATS, *INTEGERS, "bool"]
 RESULTS = [*FLOATS, *INTEGERS, "int64"]
@@ -152,7 +150,7 @@ def every(dtype: Any) -> Any:
 
 
 @pytest.mark.parametrize("filters", [1, 5])
-@pytest.mark.parametrize("half", FLOATS[:-2])
+@pytest.mark.parametrize("half", HALVES)
 def test_every_half_there_and_back(isa: str, half: str, filters: int) -> None:
     x = every(half)
     with np.errstate(all="ignore"):  # NumPy complains of NaN
@@ -164,7 +162,7 @@ def test_every_half_there_and_back(isa: str, half: str, filters: int) -> None:
 
 
 @pytest.mark.parametrize("filters", [1, 5])
-@pytest.mark.parametrize("half", FLOATS[:-2])
+@pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("wide", ["float32", "float64"])
 def test_rounding_to_every_half(isa: str, half: str, wide: str, filters: int) -> None:
     """At and beside the middle of every two neighbours, infinity among them: in one rounding, half to even."""
@@ -195,7 +193,7 @@ def test_the_last_halves_are_rounded(isa: str, x_type: str, y_type: str, first: 
 
 
 @pytest.mark.parametrize("filters", [1, 5])
-@pytest.mark.parametrize("half", FLOATS[:-2])
+@pytest.mark.parametrize("half", HALVES)
 def test_what_is_too_small_becomes_zero(isa: str, half: str, filters: int) -> None:
     x = np.array([1e-60, -1e-60, 5e-324, -5e-324, 2.0**-150, -(2.0**-150)])
     y = converted(x, half, filters)
@@ -475,7 +473,7 @@ def test_everything_by_everything(x_type: str) -> None:
 
     types = [*PIXELS, ">f2", ">f8", ">u2", ">i4"]
     refused = 0
-    for number, isa in zip(range(400), cycle(ISAS), strict=False):
+    for number, isa in zip(range(130), cycle(ISAS), strict=False):
         pixels, axis = one_of(LAYOUTS)
         groups, stride = one_of([1, 1, 2, 3]), one_of([1, 1, 2, (2,)])
         channels, filters = groups * one_of([1, 2, 3, 5, 33, 34]), groups * one_of([1, 2, 4, 6, 17])
@@ -510,7 +508,7 @@ def test_everything_by_everything(x_type: str) -> None:
             layer = Conv1x1(w, bias, **{k: v for k, v in options.items() if k != "residual"})
             assert layer(x, options.get("residual"), out) is out
             np.testing.assert_array_equal(out, y)
-    assert refused < 60
+    assert refused < 25
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "gelu", "silu", "hardswish", "hardsigmoid", "leaky_relu"])
