@@ -398,26 +398,40 @@ def arithmetic(x_type: str, w_type: str, y_type: str) -> str:
 @pytest.mark.parametrize("x_type", PIXELS)
 def test_as_if_converted_before(isa: str, x_type: str, y_type: str) -> None:
     """The same bits in every layout, orientation and number of threads as float arrays, cast before and after."""
-    for (channels, filters), adds in zip([(3, 3), (40, 3), (19, 21)], [False, True, True], strict=True):
+    for (channels, filters), activation in [((3, 3), None), ((40, 3), "hardswish"), ((19, 21), "relu")]:
         x, w, bias = (
             spread(x_type, (45, channels)),
             spread("float32", (filters, channels)),
             spread("float32", (filters,)),
         )
-        residual = spread("int16", (45, filters)) if adds else None
+        residual = spread("int16", (45, filters)) if activation else None
         sums = arithmetic(x_type, "float32", y_type)
-        wide = conv1x1(x.astype(sums), w, bias, residual=residual, activation="hardswish", dtype=sums)
+        wide = conv1x1(x.astype(sums), w, bias, residual=residual, activation=activation, dtype=sums)
         expected = cast(wide, np.dtype(y_type))
         for data, axis in views(x):
             first = axis % data.ndim == 0
             shape = (filters, *data.shape[1:]) if first else (45, filters)
             added = residual if residual is None or not first else residual.T.reshape(shape)
-            layer = Conv1x1(w, bias, channel_axis=axis, activation="hardswish", dtype=y_type)
+            layer = Conv1x1(w, bias, channel_axis=axis, activation=activation, dtype=y_type)
             assert layer.plan(data)["arithmetic"] == sums
             for orientation in (None, "pixels_as_rows", "pixels_as_lanes"):
                 with restricted(isa=isa, orientation=orientation):
                     y = layer(data, added)
                 same_bytes(np.ascontiguousarray(y.reshape(filters, 45).T) if first else y, expected)
+
+
+@pytest.mark.parametrize("y_type", ["uint8", "float32"])
+@pytest.mark.parametrize("x_type", ["uint8", "float32"])
+def test_colour_pixels(isa: str, x_type: str, y_type: str) -> None:
+    """Whole pixels of few channels have kernels of their own: the same bits as planes of them, tails and clamps too."""
+    for channels, filters, activation in product(range(1, 5), range(1, 5), [None, "relu", ("clip", -0.7, 90.5)]):
+        x, w = spread(x_type, (27, channels)), spread("float32", (filters, channels))
+        bias = spread("float32", (filters,)) if activation else None
+        planes = x.T.astype(np.float32)[:, ::-1].copy()[:, ::-1]  # backwards, for another way through the core
+        y = conv1x1(planes, w, bias, channel_axis=0, activation=activation).T
+        expected = cast(np.ascontiguousarray(y), np.dtype(y_type))
+        for pixels in (27, 1, 7, 8, 9, 16):
+            same_bytes(conv1x1(x[:pixels], w, bias, activation=activation, dtype=y_type), expected[:pixels])
 
 
 @pytest.mark.parametrize("x_type", PIXELS)
