@@ -108,10 +108,11 @@ def conv1x1(
     message says how many fit.
 
     Sums are in float64 if x or the result is, or the result is int64; in float32 otherwise; x is converted to that type
-    first, which is exact but for int32 in float32. Integers alone are summed exactly if the result is an integer or
-    float64, or if pixels and weights have 8 bits; what float64 might not hold exactly (2⁵³) is refused for an integer
-    result. To integers, results are rounded half to even and saturated, and NaN becomes 0; to float16 and bfloat16 they
-    are rounded half to even, and overflow to infinity as in NumPy.
+    first, which is exact but for int32 in float32. Integers alone are summed exactly for an integer result, in int32 or
+    in float64, and refused where a sum might be beyond 2⁵³; for a float result that is asked for, as floats are, or
+    exactly too if all products are of 8 bits and nothing but a bias is added. To integers, results are rounded half to
+    even and saturated, and NaN becomes 0; to float16 and bfloat16 they are rounded half to even, and overflow to
+    infinity as in NumPy.
 
     For float32 each output is summed by fused multiply-adds in a fixed order, in one accumulator with the channels
     ascending, or, with at most 4 filters over at least 32 channels (of one group), in 16 partial sums, channel c in
