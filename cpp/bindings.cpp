@@ -10,6 +10,7 @@
 #include <structmember.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
@@ -392,9 +393,7 @@ PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, Py
   Array x, residual, out;
   Geometry g;
   if (!view(x_object, x) || !locate(s, weights, x, g)) return not_canonical();
-  const auto fits = [&](const Array& a) {
-    return a.rank == g.rank && std::memcmp(a.shape, g.shape, static_cast<size_t>(g.rank) * sizeof(ptrdiff_t)) == 0;
-  };
+  const auto fits = [&](const Array& a) { return std::equal(a.shape, a.shape + a.rank, g.shape, g.shape + g.rank); };
   const bool adds = residual_object != Py_None;
   if (adds && (!view(residual_object, residual, checked) || !fits(residual))) return not_canonical();
   int threads = get_num_threads();
