@@ -1,0 +1,268 @@
+// The core on its own, without Python: for sanitizers, and for processors that only an emulator has here.
+//
+//     core_test [CASES]     how many random convolutions to run by every kernel, 300 unless said
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <tuple>
+#include <vector>
+
+#include "../conv.h"
+#include "../cpu.h"
+#include "../plan.h"
+#include "../problem.h"
+#include "../thread_pool.h"
+#include "../weights.h"
+#include "every_kernel.h"
+
+namespace conv1x1 {
+namespace {
+
+std::atomic<int> passed{0}, failed{0};
+
+void check(bool right, const std::string& what) {
+  ++(right ? passed : failed);
+  if (!right) std::fprintf(stderr, "FAILED: %s\n", what.c_str());
+}
+
+// ------------------------------------------------------------------------------------------------ dispatch
+
+#if defined(__x86_64__) || defined(__i386__)
+
+constexpr unsigned fma3 = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;           // leaf 1, c
+constexpr unsigned avx2 = 1u << 5, f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31;      // leaf 7, b
+constexpr unsigned sse_saved = 0x3, ymm_saved = 0x7, zmm_saved = 0xe7, no_upper_zmm_saved = 0x67;  // XCR0
+constexpr unsigned all_one = osxsave | avx | fma3 | f16c, all_512 = f | dq | bw | vl, all_seven = avx2 | all_512;
+
+constexpr struct {
+  const char* what;
+  unsigned one_c, seven_b, saved;
+  bool fma;
+  const char* best;
+} processors[] = {
+    {"the bare baseline", 0, 0, 0, false, "portable"},
+    {"everything", all_one, all_seven, zmm_saved, true, "avx512"},
+    {"AVX without FMA, as in 2011", osxsave | avx, 0, ymm_saved, false, "portable"},
+    {"FMA without AVX2, as in AMD's Piledriver", all_one, 0, ymm_saved, true, "portable"},
+    {"AVX2 without FMA, as in VIA's", all_one & ~fma3, avx2, ymm_saved, false, "portable"},
+    {"AVX2", all_one, avx2, ymm_saved, true, "avx2"},
+    {"AVX2, FMA's bit without AVX's", all_one & ~avx, avx2, ymm_saved, false, "portable"},
+    {"all of it, no XGETBV", all_one & ~osxsave, all_seven, zmm_saved, false, "portable"},
+    {"all of it, nothing saved", all_one, all_seven, 0, false, "portable"},
+    {"all of it, only SSE saved", all_one, all_seven, sse_saved, false, "portable"},
+    {"all of it, YMM without XMM saved", all_one, all_seven, 0x5, false, "portable"},
+    {"all of it, only YMM saved", all_one, all_seven, ymm_saved, true, "avx2"},
+    {"all of it, no upper ZMM saved", all_one, all_seven, no_upper_zmm_saved, true, "avx2"},
+    {"all of it, no masks saved", all_one, all_seven, 0xc7, true, "avx2"},
+    {"all of it, masks without ZMM saved", all_one, all_seven, 0x27, true, "avx2"},
+    {"F and CD, as in Xeon Phi", all_one, avx2 | f, zmm_saved, true, "avx2"},
+    {"no AVX-512F", all_one, all_seven & ~f, zmm_saved, true, "avx2"},
+    {"no AVX-512DQ", all_one, all_seven & ~dq, zmm_saved, true, "avx2"},
+    {"no AVX-512BW", all_one, all_seven & ~bw, zmm_saved, true, "avx2"},
+    {"no AVX-512VL", all_one, all_seven & ~vl, zmm_saved, true, "avx2"},
+    {"AVX-512 without AVX2, which nobody sells", all_one, all_512, zmm_saved, true, "portable"},
+};
+
+void test_dispatch() {
+  for (const auto& p : processors) {
+    X86 answers{};
+    answers.one.c = p.one_c;
+    answers.seven.b = p.seven_b;
+    answers.saved = p.saved;
+    const Cpu found = x86_cpu(answers);
+    check(found.fma == p.fma, std::string("fma with ") + p.what);
+    check(isa_name(best_isa(found, nullptr)) == std::string(p.best), std::string("the instruction set with ") + p.what);
+    const bool two = p.best != std::string("portable"), three = p.best == std::string("avx512");
+    check(found.supports[size_t(Isa::portable)] && found.supports[size_t(Isa::avx2)] == two &&
+              found.supports[size_t(Isa::avx512)] == three,
+          std::string("what is supported with ") + p.what);
+  }
+  // Vendor, family, whether a 64-byte operation costs two: Zen 4, Zen 5, Zen 2, and Intel with Zen 4's number.
+  constexpr unsigned amd = 0x68747541u, intel = 0x756e6547u;
+  for (const auto& [vendor, version, pairs] :
+       {std::tuple{amd, 0x00a10f11u, true}, std::tuple{amd, 0x00b00f21u, false}, std::tuple{amd, 0x00830f10u, false},
+        std::tuple{intel, 0x00a10f11u, false}}) {
+    X86 answers{};
+    answers.vendor.b = vendor;
+    answers.one.a = version;
+    check(x86_cpu(answers).halves_pair_up == pairs, "whether halves pair up");
+  }
+}
+
+#else
+
+void test_dispatch() {}
+
+#endif
+
+// ------------------------------------------------------------------------------------------- every kernel
+
+void test_every_kernel(size_t cases) {
+  std::mt19937_64 random(20240229);  // its numbers are the standard's, the same everywhere
+  size_t ways = 0;
+  for (size_t i = 0; i < cases; ++i) {
+    uint8_t bytes[96];
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random() >> 32);
+    ways += check_every_kernel(bytes, sizeof(bytes));
+  }
+  std::printf("%zu convolutions, each by every kernel: %zu ways in all\n", cases, ways);
+  check(ways >= 4 * cases, "every convolution is computed in several ways");
+}
+
+// ------------------------------------------------------------- a plain layer, for bits, threads and lists
+
+// x (pixels, channels) → y (pixels, filters), of thirds and sevenths that round at every step.
+template <class T>
+struct Plain {
+  Plain(size_t pixels, size_t channels, size_t filters, Activation activation = Activation::none)
+      : x(pixels * channels), w(filters * channels), bias(filters), y(pixels * filters) {
+    unsigned state = 1;
+    for (auto* values : {&x, &w, &bias})
+      for (T& value : *values) value = static_cast<T>((state = state * 1664525 + 1013904223) >> 20) / 7 - 293;
+    dtype = sizeof(T) == sizeof(double) ? DType::float64 : DType::float32;
+    weights = std::make_unique<Weights>(Given{bytes(w), dtype}, Given{bytes(bias), dtype}, Given{}, 1, filters, channels);
+    epilogue = {activation, 0, 6, 0};
+    const ptrdiff_t size = sizeof(T), n = static_cast<ptrdiff_t>(pixels);
+    const ptrdiff_t c = static_cast<ptrdiff_t>(channels), k = static_cast<ptrdiff_t>(filters);
+    const ptrdiff_t x_shape[] = {n, c}, y_shape[] = {n, k}, x_strides[] = {c * size, size},
+                    y_strides[] = {k * size, size};
+    const size_t steps[] = {1, 1};
+    problem = make_problem(dtype, {bytes(x), dtype, false, 2, x_shape, x_strides},
+                           {bytes(y), dtype, false, 2, y_shape, y_strides}, nullptr, 1, true, steps, 1, filters);
+  }
+
+  Layer layer(const Plan& plan, std::vector<T>& out) {
+    return {{bytes(x), bytes(out), nullptr}, &problem, &plan, &weights->packed(plan.family->operand, plan.family->width), epilogue};
+  }
+  Plan plan(const KernelTable* table, int threads) const { return make_plan(problem, {table, {}}, threads); }
+  std::vector<T> run(const KernelTable* table, int threads) {
+    const Plan chosen = plan(table, threads);
+    std::vector<T> out(y.size());
+    const Layer one = layer(chosen, out);
+    check(convolve(&one, 1, nullptr, nullptr), "a call that nobody stops ends");
+    return out;
+  }
+  static char* bytes(std::vector<T>& values) { return reinterpret_cast<char*>(values.data()); }
+
+  std::vector<T> x, w, bias, y;
+  DType dtype;
+  std::unique_ptr<Weights> weights;
+  Epilogue epilogue;
+  Problem problem;
+};
+
+// Every table of kernels that rounds once.
+std::vector<const KernelTable*> fused_tables() {
+  Cpu fused;
+  fused.fma = true;
+  std::vector<const KernelTable*> tables = {kernels(Isa::portable, fused)};
+  for (size_t i = 1; i < isa_count; ++i)
+    if (cpu().supports[i]) tables.push_back(kernels(static_cast<Isa>(i), cpu()));
+  return tables;
+}
+
+template <class T>
+uint64_t hash(const KernelTable* table) {
+  uint64_t total = 0xcbf29ce484222325u;  // FNV-1a
+  for (Activation activation :
+       {Activation::none, Activation::clamp, Activation::leaky_relu, Activation::hardswish, Activation::hardsigmoid,
+        Activation::sigmoid, Activation::silu, Activation::tanh, Activation::gelu}) {
+    for (const auto& [pixels, channels, filters] :
+         {std::tuple{130, 3, 4}, std::tuple{37, 192, 1}, std::tuple{61, 192, 40}, std::tuple{29, 520, 33}}) {
+      Plain<T> plain(pixels, channels, filters, activation);
+      for (T& value : plain.x) value /= 1 << 12;  // so that activations see more than their ends
+      const std::vector<T> y = plain.run(table, 1);
+      const char* p = reinterpret_cast<const char*>(y.data());
+      for (size_t i = 0; i < y.size() * sizeof(T); ++i) total = (total ^ static_cast<uint8_t>(p[i])) * 0x100000001b3u;
+    }
+  }
+  return total;
+}
+
+// The bits are what they are on every machine.
+void test_bits() {
+  for (const KernelTable* table : fused_tables()) {
+    const uint64_t single = hash<float>(table), twice = hash<double>(table);
+    std::printf("%s: %016llx %016llx\n", isa_name(table->isa), static_cast<unsigned long long>(single),
+                static_cast<unsigned long long>(twice));
+    check(single == 0x8567cb97afa96856u, std::string("the bits of float32 with ") + isa_name(table->isa));
+    check(twice == 0xf5e392a0d87b901fu, std::string("the bits of float64 with ") + isa_name(table->isa));
+  }
+}
+
+// ------------------------------------------------------------------------------------------------ threads
+
+void test_threads() {
+  const KernelTable* table = kernels(best_isa(cpu(), nullptr), cpu());
+  Plain<float> large(3136, 64, 64), tall(1, 2048, 1024), few(20000, 192, 2);
+  const std::vector<float> alone[] = {large.run(table, 1), tall.run(table, 1), few.run(table, 1)};
+  check(large.plan(table, 4).threads == 4 && large.plan(table, 4).tiles > 4, "there is work for four threads");
+  std::atomic<int> wrong{0};
+  // Callers at the same time, on the same weights, first met here: one gets the pool, the others do without.
+  Plain<float> fresh(3136, 64, 64);
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 4; ++caller) {
+    callers.emplace_back([&, caller] {
+      for (int i = 0; i < 12; ++i) {
+        const int threads = 1 + (caller + i) % 4;
+        wrong += fresh.run(table, threads) != alone[0];
+        wrong += tall.run(table, threads) != alone[1];
+        wrong += few.run(table, threads) != alone[2];
+        set_num_threads(get_num_threads());
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  check(wrong == 0, "the same bits from several callers with several threads");
+}
+
+void test_stop() {
+  const KernelTable* table = kernels(best_isa(cpu(), nullptr), cpu());
+  for (int threads : {1, 3}) {
+    Plain<float> large(20000, 64, 64);
+    const Plan plan = large.plan(table, threads);
+    const Layer layer = large.layer(plan, large.y);
+    int left = 3;
+    const auto counts = [](void* context) { return --*static_cast<int*>(context) == 0; };
+    check(!convolve(&layer, 1, counts, &left) && left == 0, "a call that is stopped says so");
+  }
+}
+
+// A list of layers gives what its layers give one after another.
+void test_list() {
+  for (const KernelTable* table : fused_tables()) {
+    for (int threads : {1, 3}) {
+      Plain<float> first(3000, 48, 32, Activation::clamp), second(3000, 32, 24), third(3000, 24, 3, Activation::gelu);
+      second.x = first.run(table, 1);
+      third.x = second.run(table, 1);
+      const std::vector<float> apart = third.run(table, 1);
+      const Plan plans[] = {first.plan(table, threads), second.plan(table, threads), third.plan(table, threads)};
+      std::vector<float> together(apart.size());
+      std::vector<float> none;
+      const Layer layers[] = {first.layer(plans[0], none), second.layer(plans[1], none),
+                              third.layer(plans[2], together)};
+      check(convolve(layers, 3, nullptr, nullptr), "a list that nobody stops ends");
+      check(together == apart, std::string("a list of layers with ") + isa_name(table->isa));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace conv1x1
+
+int main(int count, char** arguments) {
+  using namespace conv1x1;
+  test_dispatch();
+  test_bits();
+  test_threads();
+  test_stop();
+  test_list();
+  test_every_kernel(count > 1 ? std::strtoul(arguments[1], nullptr, 10) : 300);
+  std::printf("%d passed, %d failed\n", passed.load(), failed.load());
+  return failed ? 1 : 0;
+}
