@@ -197,28 +197,39 @@ void test_bits() {
 
 // ------------------------------------------------------------------------------------------------ threads
 
-void test_threads() {
-  const KernelTable* table = kernels(best_isa(cpu(), nullptr), cpu());
-  Plain<float> large(3136, 64, 64), tall(1, 2048, 1024), few(20000, 192, 2);
-  const std::vector<float> alone[] = {large.run(table, 1), tall.run(table, 1), few.run(table, 1)};
-  check(large.plan(table, 4).threads == 4 && large.plan(table, 4).tiles > 4, "there is work for four threads");
-  std::atomic<int> wrong{0};
-  // Callers at the same time, on the same weights, first met here: one gets the pool, the others do without.
-  Plain<float> fresh(3136, 64, 64);
-  std::vector<std::thread> callers;
-  for (int caller = 0; caller < 4; ++caller) {
-    callers.emplace_back([&, caller] {
-      for (int i = 0; i < 12; ++i) {
-        const int threads = 1 + (caller + i) % 4;
-        wrong += fresh.run(table, threads) != alone[0];
-        wrong += tall.run(table, threads) != alone[1];
-        wrong += few.run(table, threads) != alone[2];
-        set_num_threads(get_num_threads());
-      }
+// Runs fn(0), fn(1), … at the same time, as nearly as can be.
+template <class Fn>
+void at_once(int callers, Fn fn) {
+  std::atomic<int> waiting{callers};
+  std::vector<std::thread> threads;
+  for (int caller = 0; caller < callers; ++caller) {
+    threads.emplace_back([&, caller] {
+      for (--waiting; waiting > 0;) std::this_thread::yield();
+      fn(caller);
     });
   }
-  for (std::thread& caller : callers) caller.join();
-  check(wrong == 0, "the same bits from several callers with several threads");
+  for (std::thread& thread : threads) thread.join();
+}
+
+void test_threads() {
+  const KernelTable* table = kernels(best_isa(cpu(), nullptr), cpu());
+  Plain<float> large(3136, 64, 64), tall(1, 2048, 512), few(20000, 192, 2), quick(784, 64, 64);
+  const std::vector<float> alone[] = {large.run(table, 1), tall.run(table, 1), few.run(table, 1), quick.run(table, 1)};
+  check(quick.plan(table, 4).threads == 4 && quick.plan(table, 4).tiles > 4, "there is work for four threads");
+  std::atomic<int> wrong{0};
+  for (int i = 0; i < 200; ++i) wrong += quick.run(table, 4) != alone[3];  // often a helper is the last to end
+  check(wrong == 0, "the same bits with several threads");
+  // On weights that all callers meet for the first time. One of them gets the pool, the others do without.
+  for (int round = 0; round < 8; ++round) {
+    Plain<float> first_met(1, 2048, 512);
+    at_once(4, [&](int caller) {
+      wrong += first_met.run(table, 1 + caller) != alone[1];
+      wrong += large.run(table, 4 - caller) != alone[0];
+      wrong += few.run(table, 1 + caller) != alone[2];
+      set_num_threads(get_num_threads());
+    });
+  }
+  check(wrong == 0, "the same bits from several callers");
 }
 
 void test_stop() {
