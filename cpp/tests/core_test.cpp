@@ -125,7 +125,8 @@ struct Plain {
     for (auto* values : {&x, &w, &bias})
       for (T& value : *values) value = static_cast<T>((state = state * 1664525 + 1013904223) >> 20) / 7 - 293;
     dtype = sizeof(T) == sizeof(double) ? DType::float64 : DType::float32;
-    weights = std::make_unique<Weights>(Given{bytes(w), dtype}, Given{bytes(bias), dtype}, Given{}, 1, filters, channels);
+    weights =
+        std::make_unique<Weights>(Given{bytes(w), dtype}, Given{bytes(bias), dtype}, Given{}, 1, filters, channels);
     epilogue = {activation, 0, 6, 0};
     const ptrdiff_t size = sizeof(T), n = static_cast<ptrdiff_t>(pixels);
     const ptrdiff_t c = static_cast<ptrdiff_t>(channels), k = static_cast<ptrdiff_t>(filters);
@@ -137,7 +138,11 @@ struct Plain {
   }
 
   Layer layer(const Plan& plan, std::vector<T>& out) {
-    return {{bytes(x), bytes(out), nullptr}, &problem, &plan, &weights->packed(plan.family->operand, plan.family->width), epilogue};
+    return {{bytes(x), bytes(out), nullptr},
+            &problem,
+            &plan,
+            &weights->packed(plan.family->operand, plan.family->width),
+            epilogue};
   }
   Plan plan(const KernelTable* table, int threads) const { return make_plan(problem, {table, {}}, threads); }
   std::vector<T> run(const KernelTable* table, int threads) {

@@ -132,7 +132,9 @@ class Placed {
   Placed(const Placed&) = delete;
   Placed& operator=(const Placed&) = delete;
 
-  Array array() const { return {data_, dtype_, static_cast<int>(shape_.size()), shape_.data(), strides_.data()}; }
+  Array array() const {
+    return {data_, dtype_, false, static_cast<int>(shape_.size()), shape_.data(), strides_.data()};
+  }
   char* at(const Index& index) const {
     char* p = data_;
     for (size_t i = 0; i < index.size(); ++i) p += index[i] * strides_[i];
@@ -219,7 +221,7 @@ void for_each_machine(DType arithmetic, size_t l2_bytes, Fn fn) {
     Machine machine{table, {}, cpu().halves_pair_up, l2_bytes};
     fn(machine);
     for (size_t f = 0; f < table->family_count; ++f) {
-      if (table->families[f].dtype != arithmetic) continue;
+      if (sums_of(table->families[f].operand) != arithmetic) continue;
       machine.only.family = &table->families[f];
       for (machine.only.vectors = 1; machine.only.vectors <= table->families[f].max_vectors; ++machine.only.vectors) {
         for (Orientation orientation : {Orientation::pixels_as_rows, Orientation::pixels_as_lanes}) {
@@ -291,13 +293,14 @@ size_t check_every_kernel(const uint8_t* data, size_t count) {
   };
   c.weight = numbers_at(w, w_dtype, filters * c.in_channels);
   if (biased) c.bias = numbers_at(b, b_dtype, filters);
-  const Weights weights(w, w_dtype, biased ? b : nullptr, b_dtype, c.groups, c.out_channels, c.in_channels);
+  const Weights weights({w, w_dtype}, {biased ? b : nullptr, b_dtype}, {}, c.groups, c.out_channels, c.in_channels);
   const int threads = bytes.one_in(4) ? 3 : 1;
   const size_t l2_bytes = size_t{1} << (bytes.one_in(4) ? 13 : 20);  // small: more tiles, and blocks of channels
 
   const Array x_array = x.array(), y_array = y.array(), residual_array = residual.array();
-  const Problem problem = make_problem(x_array, y_array, adds ? &residual_array : nullptr, static_cast<int>(axis),
-                                       keep_axis, steps, c.groups, filters);
+  const DType arithmetic = x.dtype() == DType::float64 || y.dtype() == DType::float64 ? DType::float64 : DType::float32;
+  const Problem problem = make_problem(arithmetic, x_array, y_array, adds ? &residual_array : nullptr,
+                                       static_cast<int>(axis), keep_axis, steps, c.groups, filters);
   size_t ways = 0;
   std::vector<char> expected[2];  // y's memory: rounded twice, once
   for (const bool fused : {false, true}) {
@@ -333,7 +336,7 @@ size_t check_every_kernel(const uint8_t* data, size_t count) {
     const Layer layer{{x_array.data, y_array.data, adds ? residual_array.data : nullptr},
                       &problem,
                       &plan,
-                      &weights.packed(problem.arithmetic, plan.family->width),
+                      &weights.packed(plan.family->operand, plan.family->width),
                       c.epilogue};
     y.forget();
     if (!convolve(&layer, 1, nullptr, nullptr)) fail(plan, problem, "stopped unasked");
