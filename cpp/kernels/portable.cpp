@@ -70,6 +70,7 @@ struct Vector {
 struct Pairsx4 {
   using Scalar = int32_t;
   typedef int32_t Reg __attribute__((vector_size(16)));
+  typedef uint32_t Unsigned __attribute__((vector_size(16)));
   typedef int16_t Pairs __attribute__((vector_size(16)));
   typedef float Float __attribute__((vector_size(16)));
   using Mask = size_t;
@@ -92,7 +93,9 @@ struct Pairsx4 {
     for (size_t i = 0; i < width; ++i) c[i] += x[2 * i] * w[2 * i] + x[2 * i + 1] * w[2 * i + 1];
     return c;
   }
-  static Reg add(Reg a, Reg b) { return a + b; }
+  static Reg add(Reg a, Reg b) {  // modulo 2^32: a bias may be any
+    return bit_cast<Reg>(bit_cast<Unsigned>(a) + bit_cast<Unsigned>(b));
+  }
   static Reg max(Reg lo, Reg r) { return lo > r ? lo : r; }
   static Reg min(Reg hi, Reg r) { return hi < r ? hi : r; }
   static Float floats(const char* p) {
