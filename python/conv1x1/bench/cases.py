@@ -27,7 +27,9 @@ LAYERS = (
     Layer("Classifier", 1024, 1000, 1, 1),
     Layer("RGB to grey", 3, 1, 1024, 1024),
     Layer("RGB to RGB", 3, 3, 1024, 1024),
+    Layer("RGB to grey", 3, 1, 1024, 1024, dtype="uint8"),
     Layer("Hyperspectral", 224, 10, 256, 256),
+    Layer("Hyperspectral", 224, 10, 256, 256, dtype="uint16"),
     Layer("Hyperspectral", 224, 10, 128, 128, dtype="float64"),
 )
 """Of every kind: one filter and many, stride, groups, one pixel, colours, cubes. A pixel type is the field `dtype`."""
