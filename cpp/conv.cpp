@@ -406,9 +406,29 @@ class LayerTile {
     return true;
   }
 
+  // Colour pixels as planes: in place, as many at a time as stay in the first-level cache for every filter.
+  void few_planes() const {
+    constexpr size_t block = 1024;
+    FewChannels f = plain_filters<FewChannels>();
+    f.x_row = problem_.x.channel;
+    f.out_row = problem_.y.channel;
+    Runs runs(problem_.all, first_, last_);
+    for (Run run; runs.next(run);) {
+      for (size_t first = 0; first < run.n; first += block) {
+        const ptrdiff_t offset = static_cast<ptrdiff_t>(first) * size_;
+        f.x = data_.x + run.x + offset;
+        f.out = data_.y + run.y + offset;
+        f.pixels = std::min(block, run.n - first);
+        plan_.table->few_channels[index(problem_.arithmetic)](f);
+      }
+    }
+    finish(true);
+  }
+
   // Colour pixels of any type: a block of them at a time is taken apart into channels, converted, multiplied,
   // converted, and put together again.
   void few_channels() const {
+    if (planes(problem_)) return few_planes();
     if (colour()) return;
     constexpr size_t block = 128;
     alignas(64) char x_rows[most_rows * block * 8], x_raw[most_rows * block * 8];

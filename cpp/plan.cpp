@@ -15,6 +15,14 @@ bool plain_rows(size_t in_channels, size_t out_channels) {
   return few_channels || summation_order(in_channels, out_channels) == Order::lanes;
 }
 
+bool planes(const Problem& p) {
+  const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.arithmetic));
+  const auto plane = [&](const Side& side, ptrdiff_t pixel) {
+    return side.dtype == p.arithmetic && !side.swapped && pixel == size;
+  };
+  return !p.all.empty() && plane(p.x, p.all.back().x) && plane(p.y, p.all.back().y);
+}
+
 namespace {
 
 size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
@@ -217,6 +225,7 @@ const MultiplyFamily* any_family(const Problem& p, const Machine& machine) {
   return fits(machine.only, p) ? machine.only.family : family;
 }
 
+// Planes are for a single filter: the multiply kernel reads x once for several.
 bool few_channels_fit(const Problem& p, const Machine& machine) {
   const auto packed = [](const Side& side, size_t channels, ptrdiff_t pixel) {
     const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(side.dtype));
@@ -225,7 +234,8 @@ bool few_channels_fit(const Problem& p, const Machine& machine) {
   return !machine.only.family && !machine.only.orientation && p.arithmetic != DType::int32 &&
          plain_rows(p.in_channels, p.out_channels) && summation_order(p.in_channels, p.out_channels) == Order::chain &&
          p.groups == 1 && !p.all.empty() && (!p.adds_residual || p.y.dtype == p.arithmetic) &&
-         packed(p.x, p.in_channels, p.all.back().x) && packed(p.y, p.out_channels, p.all.back().y);
+         ((planes(p) && p.out_channels == 1 && p.all.back().n >= 64) ||
+          (packed(p.x, p.in_channels, p.all.back().x) && packed(p.y, p.out_channels, p.all.back().y)));
 }
 
 // What a tile of pixels, and one of results, may take.
@@ -331,12 +341,15 @@ Plan make_plan(const Problem& p, const Machine& machine, int max_threads) {
     plan.tiles = plan.chunks = 0;
     return plan;
   }
-  if (few_channels_fit(p, machine))
-    plan.method = Method::few_channels, plan.family = any_family(p, machine);
-  else if (plan.order == Order::chain)
+  if (few_channels_fit(p, machine)) {
+    plan.method = Method::few_channels;
+    plan.family = any_family(p, machine);
+    plan.orientation = planes(p) ? Orientation::pixels_as_lanes : Orientation::pixels_as_rows;
+  } else if (plan.order == Order::chain) {
     choose_chain(plan, p, machine);
-  else
+  } else {
     choose_lanes(plan, p, machine);
+  }
   choose_tiles(plan, p, machine, max_threads);
 
   const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.arithmetic));

@@ -21,6 +21,9 @@ Order summation_order(size_t in_channels, size_t out_channels);
 // Whether a kernel exists that wants the filters as plain rows: for few filters, and for few channels and filters.
 bool plain_rows(size_t in_channels, size_t out_channels);
 
+// Whether the pixels of each channel and of each filter's result follow one another, in the type of the sums.
+bool planes(const Problem&);
+
 // What multiplies: the kernel of rows × lanes, or one of the special ones.
 enum class Method : unsigned char { multiply, few_filters, few_filters_lanes, few_channels };
 

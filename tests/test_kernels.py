@@ -154,6 +154,15 @@ def test_few_channels(exact: Any, name: str) -> None:
             assert np.isnan(guard[[0, -1]]).all()
 
 
+@pytest.mark.parametrize("name", [name for name, k in KERNELS.items() if k["method"] == "few_channels"])
+def test_one_filter_over_planes(exact: Any, name: str) -> None:
+    """Channels first, at the edges of the stretches it takes at a time; bias, residual and activation too."""
+    tile = Tile(exact, KERNELS[name]["dtype"], first=True)
+    with restricted(kernel=name):
+        for channels, pixels, epilogue in product(range(1, 5), [64, 77, 1023, 1024, 1025, 2500], range(8)):
+            assert tile.check(pixels, channels, 1, epilogue)["kernel"] == name
+
+
 @pytest.mark.parametrize("name", FEW_LANES)
 @pytest.mark.parametrize("filters", [1, 2, 3, 4])
 def test_few_filters_with_pixels_as_lanes(exact: Any, name: str, filters: int) -> None:
