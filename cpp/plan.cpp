@@ -107,6 +107,7 @@ class CostModel {
 // other direction, which is turned in registers; and all else. Where its type changes, a little more.
 constexpr double straight_move = 0.15, every_second_move = 0.55, other_move = 1.9, conversion = 0.15;
 
+// Of elements of that size: what changes its type does so before it is turned.
 double turned_move(size_t size) { return size == 1 ? 0.4 : size == 2 ? 0.7 : 1.7; }
 
 struct Layout {
@@ -158,7 +159,7 @@ Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* 
   const double x_move = x_contiguous ? straight_move
                         : !rows && inner_x(p.source) == 2 * x_size && channels_together(operand) == 1
                             ? every_second_move
-                        : x_turns ? turned_move(size_of(p.x.dtype))
+                        : x_turns ? turned_move(size_of(p.arithmetic) / channels_together(operand))
                                   : other_move;
   const double y_move = (y_contiguous ? straight_move : turned_move(size_of(p.y.dtype))) + (y_fits ? 0 : conversion);
   if (layout.stage_x)
