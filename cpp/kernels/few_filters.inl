@@ -160,9 +160,11 @@ inline void few_filters_lanes_of(const FilterLanes& a) {
   using T = typename V::Scalar;
   using Reg = typename V::Reg;
   constexpr ptrdiff_t size = sizeof(T), vector_bytes = V::width * sizeof(T);
-  constexpr size_t strip = 24576 / (partials * K * sizeof(T)) / V::width * V::width;
-  constexpr ptrdiff_t row = strip * sizeof(T), filter_rows = partials * row;
+  constexpr size_t longest = 24576 / (partials * K * sizeof(T)) / V::width * V::width;
+  constexpr ptrdiff_t row = longest * sizeof(T), filter_rows = partials * row;
   alignas(64) char partial[K * filter_rows];
+  const size_t strips = (a.pixels + longest - 1) / longest, even = (a.pixels + strips - 1) / strips;
+  const size_t strip = (even + V::width - 1) / V::width * V::width;
   for (size_t first = 0; first < a.pixels; first += strip) {
     const size_t pixels = a.pixels - first < strip ? a.pixels - first : strip;
     const ptrdiff_t last = static_cast<ptrdiff_t>((pixels - 1) / V::width) * vector_bytes;
