@@ -265,27 +265,27 @@ class LayerTile {
     if (rows_) {
       m.lane_vector = weights_.panel_bytes();
       m.lane_channel = vector_bytes;
-      for_each_column(filters_, plan_.near_vectors,
-                      [&](size_t lane, size_t columns, size_t vectors, size_t last_lanes) {
-                        const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(lane) * size_;
-                        const ptrdiff_t out_bytes = static_cast<ptrdiff_t>(lane) * out_size_;
-                        m.lanes = weights_.panel(group_, filter_ + lane) + skipped;
-                        m.columns = columns;
-                        m.last_lanes = last_lanes;
-                        m.bias = bias ? bias + lane_bytes : nullptr;
-                        m.scale = scale ? scale + lane_bytes : nullptr;
-                        for_each_run(channel, [&](const char* x, ptrdiff_t x_pixel, ptrdiff_t x_channel, char* y,
-                                                  ptrdiff_t y_pixel, ptrdiff_t, const Run& run) {
-                          m.rows = x;
-                          m.row_stride = x_pixel;
-                          m.row_channel = x_channel;
-                          m.out = y + out_bytes;
-                          m.out_row = y_pixel;
-                          m.residual = residual ? residual + run.residual + lane_bytes : nullptr;
-                          m.residual_row = run.residual_step;
-                          multiply_rows(m, vectors, run.n, 0, ahead.data ? ahead : Ahead{x, x_pixel, 0, 1});
-                        });
-                      });
+      const bool one_block = last_ - first_ <= plan_.family->max_rows[plan_.vectors - 1];
+      for_each_column(filters_, one_block, [&](size_t lane, size_t columns, size_t vectors, size_t last_lanes) {
+        const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(lane) * size_;
+        const ptrdiff_t out_bytes = static_cast<ptrdiff_t>(lane) * out_size_;
+        m.lanes = weights_.panel(group_, filter_ + lane) + skipped;
+        m.columns = columns;
+        m.last_lanes = last_lanes;
+        m.bias = bias ? bias + lane_bytes : nullptr;
+        m.scale = scale ? scale + lane_bytes : nullptr;
+        for_each_run(channel, [&](const char* x, ptrdiff_t x_pixel, ptrdiff_t x_channel, char* y, ptrdiff_t y_pixel,
+                                  ptrdiff_t, const Run& run) {
+          m.rows = x;
+          m.row_stride = x_pixel;
+          m.row_channel = x_channel;
+          m.out = y + out_bytes;
+          m.out_row = y_pixel;
+          m.residual = residual ? residual + run.residual + lane_bytes : nullptr;
+          m.residual_row = run.residual_step;
+          multiply_rows(m, vectors, run.n, 0, ahead.data ? ahead : Ahead{x, x_pixel, 0, 1});
+        });
+      });
     } else {
       m.row_stride = size_;
       m.row_channel = vector_bytes;
@@ -295,7 +295,7 @@ class LayerTile {
                                 const Run& run) {
         m.lane_channel = x_channel;
         m.out_row = y_channel;
-        for_each_column(run.n, plan_.near_vectors, [&](size_t lane, size_t columns, size_t vectors, size_t last_lanes) {
+        for_each_column(run.n, true, [&](size_t lane, size_t columns, size_t vectors, size_t last_lanes) {
           const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(lane) * size_;
           const ptrdiff_t out_bytes = static_cast<ptrdiff_t>(lane) * out_size_;
           m.lanes = x + lane_bytes;
@@ -321,15 +321,14 @@ class LayerTile {
   }
 
   // Cuts `lanes` into columns of equal width, as nearly as can be, and calls fn(first lane, columns, vectors, lanes in
-  // the last vector) for as many of them at a time as hold no more than `near` vectors.
+  // the last vector) for each of them, or `together` for all of a width.
   template <class Fn>
-  void for_each_column(size_t lanes, size_t near, Fn fn) const {
+  void for_each_column(size_t lanes, bool together, Fn fn) const {
     const size_t width = plan_.family->width, needed = (lanes + width - 1) / width;
     split(needed, plan_.vectors, [&](size_t first, size_t count, size_t vectors) {
-      split(count, std::max<size_t>(near / vectors, 1), [&](size_t column, size_t times, size_t columns) {
-        for (size_t v = first + column * vectors; times > 0; v += columns * vectors, --times)
-          fn(v * width, columns, vectors, v + columns * vectors == needed ? lanes - (needed - 1) * width : width);
-      });
+      const size_t columns = together ? count : 1, end = first + count * vectors;
+      for (size_t v = first; v < end; v += columns * vectors)
+        fn(v * width, columns, vectors, v + columns * vectors == needed ? lanes - (needed - 1) * width : width);
     });
   }
 

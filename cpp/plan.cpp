@@ -275,10 +275,6 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
     plan.channel_block = ceil_div(p.in_channels, blocks);
   }
   const size_t steps = std::max<size_t>(ceil_div(plan.channel_block, depth), 1);
-  // As lanes, as many pixels are passed over together as stay in the first-level cache meanwhile.
-  // Filters are not, unless one block of rows is all there is: their panel stays near while the pixels pass over it.
-  const size_t columns = first_level_bytes / (steps * column * size);
-  plan.near_vectors = rows && p.pixels > granule ? plan.vectors : plan.vectors * std::max<size_t>(columns, 1);
   const size_t pixel_bytes = steps * size;
   size_t tile =
       std::max(budget / (rows && plan.stage_x ? round_up(pixel_bytes, 64) : pixel_bytes) / granule, size_t{1}) *

@@ -57,7 +57,6 @@ struct Plan {
   size_t tiles = 1;
   size_t chunk_filters = 1;         // filters (of one group) that a tile is multiplied with before its results leave
   size_t chunks = 1;                // in each group
-  size_t near_vectors = 1;          // lanes that one block of rows passes over before the next, in vectors
   size_t channel_block = 1;         // channels multiplied before the sums are left in y or scratch and resumed
   size_t x_pitch = 0, y_pitch = 0;  // elements (or pairs, quads) between rows of a staged tile and of the scratch
   size_t scratch_bytes = 0;         // for each thread
