@@ -55,10 +55,13 @@ Shape runs_of(const PixelAxes& axes, size_t pixels) {
 ptrdiff_t inner_x(const PixelAxes& axes) { return axes.empty() ? 0 : axes.back().x; }
 ptrdiff_t inner_y(const PixelAxes& axes) { return axes.empty() ? 0 : axes.back().y; }
 
+enum class Lanes : unsigned char { filters, pixels_staged, pixels_in_place };
+
 // What a block of the multiply kernel costs, in cycles. The form is one of throughputs: fmas and loads overlap, though
-// not quite; sums wait for each other when there are few; lanes stream from the second-level cache when a column of
-// them outgrows the first. The constants are fitted to measured times of every kernel in both orientations on about a
-// hundred real layers, where they choose within 2 % of the best kernel in the geometric mean (see cpp/README.md).
+// not quite; sums wait for each other when there are few. Pixels that are read where they lie straddle cache lines.
+// What a block of rows passes over before the next does, a column of filters or all pixels of the tile, comes from the
+// second-level cache when it outgrows the first: pixels, whose channels lie apart, at a limited speed. The constants
+// are fitted to measured times of every kernel in both orientations on real layers (see cpp/README.md).
 class CostModel {
  public:
   CostModel(const Machine& machine, const MultiplyFamily& family)
@@ -67,37 +70,41 @@ class CostModel {
         fma_((vector_bytes_ > 32 && machine.halves_pair_up ? 1.0 : 0.5) *
              (family.operand == Operand::int16_pairs ? 2 : 1)) {}
 
-  // `channels` steps, `lanes` outputs wide, `rows` high, in columns of at most `vectors` vectors; `split_loads` when
-  // the lanes are read where they lie, so that vectors of them straddle cache lines.
-  double multiply(size_t rows, size_t lanes, size_t channels, size_t vectors, bool split_loads) const {
+  // `channels` steps, `lanes` outputs wide, `rows` high, in columns of at most `vectors` vectors.
+  double multiply(size_t rows, size_t lanes, size_t channels, size_t vectors, Lanes kind) const {
     if (rows == 0 || lanes == 0) return 0;
     const size_t needed = ceil_div(lanes, family_.width), columns = ceil_div(needed, vectors);
     const size_t narrow = needed / columns, wider = needed % columns;
-    return times(columns - wider, column(rows, channels, narrow, split_loads)) +
-           (wider ? times(wider, column(rows, channels, narrow + 1, split_loads)) : 0);
+    const auto all = [&](size_t count, size_t v) {
+      if (count == 0) return 0.0;
+      const double passed = vector_bytes_ * static_cast<double>(channels * (kind == Lanes::filters ? v : needed));
+      return times(count, column(rows, channels, v, kind, passed > first_level_bytes));
+    };
+    return all(columns - wider, narrow) + all(wider, narrow + 1);
   }
 
  private:
-  double column(size_t rows, size_t channels, size_t vectors, bool split_loads) const {
+  double column(size_t rows, size_t channels, size_t vectors, Lanes kind, bool streams) const {
     const size_t highest = family_.max_rows[vectors - 1];
     const size_t blocks = ceil_div(rows, highest), low = rows / blocks, higher = rows % blocks;
-    return call + times(blocks - higher, block(low, channels, vectors, split_loads)) +
-           (higher ? call + times(higher, block(low + 1, channels, vectors, split_loads)) : 0);
+    return call + times(blocks - higher, block(low, channels, vectors, kind, streams)) +
+           (higher ? call + times(higher, block(low + 1, channels, vectors, kind, streams)) : 0);
   }
 
-  double block(size_t rows, size_t channels, size_t vectors, bool split_loads) const {
+  double block(size_t rows, size_t channels, size_t vectors, Lanes kind, bool streams) const {
     const double v = static_cast<double>(vectors), r = static_cast<double>(rows), c = static_cast<double>(channels);
     const double fmas = r * v * fma_;
-    const double loads = broadcast * r + v * fma_ * load * (split_loads ? straddle : 1.0);
-    const double streamed = v * vector_bytes_ * c > first_level_bytes ? v * vector_bytes_ * stream : 0.0;
-    const double channel = std::max(fmas, loads) + overlap * std::min(fmas, loads) + streamed;
+    const double loads = broadcast * r + v * fma_ * load * (kind == Lanes::pixels_in_place ? straddle : 1.0);
+    const double streamed = streams ? v * vector_bytes_ : 0;
+    double channel = std::max(fmas, loads) + overlap * std::min(fmas, loads);
+    channel = kind == Lanes::filters ? channel + filter_byte * streamed : std::max(channel, pixel_byte * streamed);
     return std::max(channel, latency) * c + start + finish * fmas;
   }
 
   static double times(size_t n, double cycles) { return static_cast<double>(n) * cycles; }
 
   static constexpr double load = 0.63, straddle = 2.4, broadcast = 0.67, overlap = 0.8, latency = 6.8;
-  static constexpr double stream = 0.002;  // for each byte
+  static constexpr double filter_byte = 0.002, pixel_byte = 0.115;
   static constexpr double call = 42, start = 4, finish = 5;
   const MultiplyFamily& family_;
   double vector_bytes_, fma_;
@@ -196,17 +203,13 @@ void choose_chain(Plan& plan, const Problem& p, const Machine& machine) {
       const bool rows = orientation == Orientation::pixels_as_rows;
       if (family.operand == Operand::int8_quads && (!p.narrow_weights || family.turned == rows)) continue;
       const Layout layout = lay_out(p, orientation, &family, family.operand);
+      const Lanes kind = rows ? Lanes::filters : layout.stage_x ? Lanes::pixels_staged : Lanes::pixels_in_place;
       for (size_t vectors = 1; vectors <= family.max_vectors; ++vectors) {
         if (forced && machine.only.vectors != vectors) continue;
-        double cycles;
-        if (rows) {
-          cycles = cost.multiply(layout.length, p.out_channels, steps, vectors, false);
-        } else {
-          const size_t panels = p.out_channels / family.width, rest = p.out_channels % family.width;
-          cycles = static_cast<double>(panels) *
-                       cost.multiply(family.width, layout.length, steps, vectors, !layout.stage_x) +
-                   (rest ? cost.multiply(rest, layout.length, steps, vectors, !layout.stage_x) : 0);
-        }
+        const auto filters = [&](size_t n) { return cost.multiply(n, layout.length, steps, vectors, kind); };
+        double cycles = rows ? cost.multiply(layout.length, p.out_channels, steps, vectors, kind)
+                             : static_cast<double>(p.out_channels / family.width) * filters(family.width) +
+                                   filters(p.out_channels % family.width);
         cycles = cycles * static_cast<double>(layout.runs) + layout.move_cycles * static_cast<double>(p.pixels);
         if (cycles < best) {
           best = cycles;

@@ -56,7 +56,7 @@ def test_what_is_in_a_plan(isa: str) -> None:
 @pytest.mark.parametrize("isa", [name for name in _conv1x1.config()["isas_supported"] if name != "portable"])
 def test_channels_first_has_pixels_as_lanes(isa: str) -> None:
     with restricted(isa=isa):
-        plan = layer(16, 192, channel_axis=0).plan(np.ones((192, 28, 28), np.float32))
+        plan = layer(144, 24, channel_axis=0).plan(np.ones((24, 56, 56), np.float32))
     assert plan["orientation"] == "pixels_as_lanes"
     assert not plan["stages_x"]
     assert not plan["scratches_y"]
