@@ -151,18 +151,20 @@ class LayerTile {
   }
 
   void stage(size_t channel, size_t channels) const {
-    char* dst = source_.data;
-    Runs runs(problem_.source, first_, last_);
-    for (Run run; runs.next(run); dst += static_cast<ptrdiff_t>(run.n) * source_.pixel) {
-      const char* src = x_channel(channel) + run.x;
-      if (depth_ > 1 && !rows_)
-        stage_together(src, run, dst);
-      else
-        transfer(*plan_.table,
-                 {src, run.x_step, problem_.x.channel, dst, source_.pixel, rows_ ? element_size() : source_.channel,
-                  run.n, channels},
-                 elements(problem_.x), {static_cast<size_t>(element_size())}, x_conversion());
-    }
+    if (depth_ > 1 && !rows_) return stage_together();
+    move_pixels(channel, channels, first_, last_, source_.data, source_.pixel,
+                rows_ ? element_size() : source_.channel);
+  }
+
+  // Channels of pixels [first, last), converted, to `dst`.
+  void move_pixels(size_t channel, size_t channels, size_t first, size_t last, char* dst, ptrdiff_t dst_pixel,
+                   ptrdiff_t dst_channel) const {
+    Runs runs(problem_.source, first, last);
+    for (Run run; runs.next(run); dst += static_cast<ptrdiff_t>(run.n) * dst_pixel)
+      transfer(
+          *plan_.table,
+          {x_channel(channel) + run.x, run.x_step, problem_.x.channel, dst, dst_pixel, dst_channel, run.n, channels},
+          elements(problem_.x), {static_cast<size_t>(element_size())}, x_conversion());
   }
 
   // Bytes of one channel in a staged tile.
@@ -170,31 +172,27 @@ class LayerTile {
 
   // Pixels as lanes, each with the numbers of a pair or quad of channels. Where the last one wants channels that are
   // not there, any numbers will do: their weights are 0.
-  void stage_together(const char* src, const Run& run, char* dst) const {
-    constexpr size_t chunk = 512;
-    char together[most_rows][chunk * 2];
-    const ConvertFn convert = x_conversion();
-    const size_t size = static_cast<size_t>(element_size());
-    const bool in_place = !convert && run.x_step == element_size();
-    for (size_t first = 0; first < run.n; first += chunk) {
-      const size_t n = std::min(chunk, run.n - first);
-      const char* from = src + static_cast<ptrdiff_t>(first) * run.x_step;
-      char* to = dst + static_cast<ptrdiff_t>(first) * source_.pixel;
-      for (size_t c = 0; c < problem_.in_channels; c += depth_, to += source_.channel) {
-        char* rows[most_rows] = {};
-        for (size_t d = 0; d < depth_; ++d) {
-          const char* channel = from + static_cast<ptrdiff_t>(c + d) * problem_.x.channel;
-          if (c + d >= problem_.in_channels) {
-            rows[d] = rows[0];
-          } else if (in_place) {
-            rows[d] = const_cast<char*>(channel);
-          } else {
-            rows[d] = together[d];
-            transfer(*plan_.table, {channel, 0, run.x_step, rows[d], 0, element_size(), 1, n}, elements(problem_.x),
-                     {size}, convert);
+  void stage_together() const {
+    constexpr size_t chunk = 512, high = 16;  // pixels and channels that are rows of the kernel's numbers at a time
+    alignas(64) char rows_of_numbers[high * chunk * 2];
+    const ptrdiff_t size = element_size(), row = static_cast<ptrdiff_t>(chunk) * size;
+    const PixelAxes& axes = problem_.source;
+    const bool in_place = !x_conversion() && axes.size() <= 1 && (axes.empty() || axes.back().x == size);
+    for (size_t first = first_; first < last_; first += chunk) {
+      const size_t n = std::min(chunk, last_ - first);
+      char* to = source_.data + static_cast<ptrdiff_t>(first - first_) * source_.pixel;
+      for (size_t block = 0; block < problem_.in_channels; block += high) {
+        const size_t channels = std::min(high, problem_.in_channels - block);
+        if (!in_place) move_pixels(block, channels, first, first + n, rows_of_numbers, size, row);
+        for (size_t c = 0; c < channels; c += depth_, to += source_.channel) {
+          char* rows[most_rows] = {};
+          for (size_t d = 0; d < depth_; ++d) {
+            const size_t own = c + d < channels ? c + d : c;
+            rows[d] = in_place ? const_cast<char*>(x_channel(block + own)) + static_cast<ptrdiff_t>(first) * size
+                               : rows_of_numbers + static_cast<ptrdiff_t>(own) * row;
           }
+          plan_.table->join[depth_ - 2][log2_of(static_cast<size_t>(size))]({to, rows, n});
         }
-        plan_.table->join[depth_ - 2][size - 1]({to, rows, n});
       }
     }
   }

@@ -163,9 +163,8 @@ Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* 
     layout.length = shape.length;
   }
   const bool x_turns = rows ? inner_x(p.source) == x_size : p.x.channel == x_size;
-  const double x_move = x_contiguous ? straight_move
-                        : !rows && inner_x(p.source) == 2 * x_size && channels_together(operand) == 1
-                            ? every_second_move
+  const double x_move = x_contiguous                               ? straight_move
+                        : !rows && inner_x(p.source) == 2 * x_size ? every_second_move
                         : x_turns ? turned_move(size_of(p.arithmetic) / channels_together(operand))
                                   : other_move;
   const double y_move = (y_contiguous ? straight_move : turned_move(size_of(p.y.dtype))) + (y_fits ? 0 : conversion);
