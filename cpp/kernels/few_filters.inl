@@ -61,13 +61,12 @@ inline void few_filters_block(const FilterRows& a, const char* x, const typename
       }
     }
   }
+  // One loop: the vectors of a tree written as two stay in memory.
 #pragma GCC unroll 32
-  for (int half = vectors / 2; half > 0; half /= 2) {
+  for (int v = vectors - 1; v > 0; --v) {
+    const int to = v - (v >= 4 ? 4 : v >= 2 ? 2 : 1);
 #pragma GCC unroll 32
-    for (int v = 0; v < half; ++v) {
-#pragma GCC unroll 32
-      for (int i = 0; i < P * K; ++i) acc[i / K][i % K][v] = V::add(acc[i / K][i % K][v], acc[i / K][i % K][v + half]);
-    }
+    for (int i = 0; i < P * K; ++i) acc[i / K][i % K][to] = V::add(acc[i / K][i % K][to], acc[i / K][i % K][v]);
   }
   T sums[P * K];
   if constexpr (P * K % V::trees_at_once == 0) {
