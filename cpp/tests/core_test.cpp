@@ -1,16 +1,25 @@
 // The core on its own, without Python: for sanitizers, and for processors that only an emulator has here.
 //
-//     core_test [CASES]     how many random convolutions to run by every kernel, 300 unless said
+//     core_test [CASES [ISA]]     how many random convolutions to run by every kernel, 300 unless said; and the best
+//                                 instruction set that must be found
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <cfenv>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <string>
 #include <thread>
 #include <tuple>
 #include <vector>
+
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
 
 #include "../conv.h"
 #include "../cpu.h"
@@ -171,9 +180,24 @@ std::vector<const KernelTable*> fused_tables() {
   return tables;
 }
 
+std::string as_hex(uint64_t bits) {
+  char text[24];
+  std::snprintf(text, sizeof(text), "0x%016llx", static_cast<unsigned long long>(bits));
+  return text;
+}
+
+// FNV-1a
+struct Hash {
+  uint64_t total = 0xcbf29ce484222325u;
+  void take(const void* bytes, size_t n) {
+    const uint8_t* p = static_cast<const uint8_t*>(bytes);
+    for (size_t i = 0; i < n; ++i) total = (total ^ p[i]) * 0x100000001b3u;
+  }
+};
+
 template <class T>
 uint64_t hash(const KernelTable* table) {
-  uint64_t total = 0xcbf29ce484222325u;  // FNV-1a
+  Hash all;
   for (Activation activation :
        {Activation::none, Activation::clamp, Activation::leaky_relu, Activation::hardswish, Activation::hardsigmoid,
         Activation::sigmoid, Activation::silu, Activation::tanh, Activation::gelu}) {
@@ -182,21 +206,205 @@ uint64_t hash(const KernelTable* table) {
       Plain<T> plain(pixels, channels, filters, activation);
       for (T& value : plain.x) value /= 1 << 12;  // so that activations see more than their ends
       const std::vector<T> y = plain.run(table, 1);
-      const char* p = reinterpret_cast<const char*>(y.data());
-      for (size_t i = 0; i < y.size() * sizeof(T); ++i) total = (total ^ static_cast<uint8_t>(p[i])) * 0x100000001b3u;
+      all.take(y.data(), y.size() * sizeof(T));
     }
   }
-  return total;
+  return all.total;
+}
+
+void check_bits(const KernelTable* table) {
+  const uint64_t single = hash<float>(table), twice = hash<double>(table);
+  std::printf("%s: %016llx %016llx\n", isa_name(table->isa), static_cast<unsigned long long>(single),
+              static_cast<unsigned long long>(twice));
+  check(single == 0x8567cb97afa96856u, std::string("the bits of float32 with ") + isa_name(table->isa));
+  check(twice == 0xf5e392a0d87b901fu, std::string("the bits of float64 with ") + isa_name(table->isa));
 }
 
 // The bits are what they are on every machine.
 void test_bits() {
+  for (const KernelTable* table : fused_tables()) check_bits(table);
+}
+
+// ------------------------------------------------------------------------------------- bits of other types
+
+// What calls of other types are hashed of, and what they give on every machine.
+constexpr struct {
+  const char* what;
+  DType x, weight, y, arithmetic;
+  bool quantized;
+  uint64_t bits;
+} calls[] = {
+    {"float16", DType::float16, DType::float32, DType::float16, DType::float32, false, 0xbedf36687ca929cc},
+    {"bfloat16", DType::bfloat16, DType::float32, DType::bfloat16, DType::float32, false, 0x720e4ff10905dea4},
+    {"float16 in doubles", DType::float16, DType::float64, DType::float16, DType::float64, false, 0xe039385114cad0b4},
+    {"float32 to uint8", DType::float32, DType::float32, DType::uint8, DType::float32, false, 0xf4e5f1817c09b2ff},
+    {"uint8 to float32", DType::uint8, DType::float32, DType::float32, DType::float32, false, 0xbe75dc94457b209e},
+    {"int16 to uint16", DType::int16, DType::float32, DType::uint16, DType::float32, false, 0x77e8dac3a3b659bf},
+    {"int32 to int64", DType::int32, DType::int16, DType::int64, DType::float64, false, 0x44129c4958d91654},
+    {"uint8 to int32", DType::uint8, DType::int8, DType::int32, DType::int32, false, 0x9f5d8c2d7d3459f0},
+    {"int8 to int32", DType::int8, DType::int8, DType::int32, DType::int32, false, 0x236be3944f66fc94},
+    {"bool to int32", DType::boolean, DType::int8, DType::int32, DType::int32, false, 0x556514263eeb19da},
+    {"uint8 with int16 to int8", DType::uint8, DType::int16, DType::int8, DType::int32, false, 0x3d1050501183d6af},
+    {"quantised uint8", DType::uint8, DType::int8, DType::uint8, DType::int32, true, 0xcfcb2121305c809a},
+    {"quantised int8", DType::int8, DType::int8, DType::int8, DType::int32, true, 0xe564f0605bac24bb},
+};
+
+// Numbers of a type: all bytes, or fractions of many sizes; all of them exact, whatever the caller's arithmetic is.
+std::vector<char> numbers(DType dtype, size_t n) {
+  std::vector<float> wide(n);
+  unsigned state = 1;
+  for (float& value : wide) {
+    state = state * 1664525 + 1013904223;
+    value = static_cast<float>(state >> 24) - (dtype == DType::uint8 ? 0.0f : 128.0f);
+    const unsigned size = state >> 20 & 15;
+    if (!is_integer(dtype)) value *= size == 0 ? 0x1p8f : size < 8 ? 0x1p-16f : 0x1p-4f;
+  }
+  std::vector<char> bytes(n * size_of(dtype));
+  if (dtype == DType::boolean)
+    for (size_t i = 0; i < n; ++i) bytes[i] = wide[i] > 0;
+  else if (dtype == DType::float32)
+    std::memcpy(bytes.data(), wide.data(), bytes.size());
+  else
+    kernels(Isa::portable, Cpu{})
+        ->convert[size_t(DType::float32)][size_t(dtype)](reinterpret_cast<char*>(wide.data()), bytes.data(), n);
+  return bytes;
+}
+
+template <class Call>
+uint64_t hash_of_call(const Call& call, const Machine& machine) {
+  Hash all;
+  for (const auto& [n, c, k] : {std::tuple{1, 37, 9}, std::tuple{2, 3, 4}, std::tuple{3, 20, 40}, std::tuple{5, 64, 7},
+                                std::tuple{61, 19, 33}, std::tuple{22, 45, 2}}) {
+    const size_t pixels = n, channels = c, filters = k;
+    const DType bias_type = call.arithmetic == DType::int32 ? DType::int32 : call.weight;
+    std::vector<char> x = numbers(call.x, pixels * channels), w = numbers(call.weight, channels * filters),
+                      bias = numbers(bias_type, filters), y(pixels * filters * size_of(call.y));
+    const std::vector<float> scale(filters, 0.0123f);
+    const Weights weights({w.data(), call.weight}, {bias.data(), bias_type},
+                          {call.quantized ? reinterpret_cast<const char*>(scale.data()) : nullptr, DType::float32}, 1,
+                          filters, channels);
+    Epilogue epilogue{Activation::clamp, -1e6, 1e6, 0};
+    if (call.quantized)
+      epilogue =
+          call.y == DType::uint8 ? Epilogue{Activation::none, -3, 252, 3} : Epilogue{Activation::none, -123, 132, -5};
+    for (const bool channels_last : {true, false}) {
+      const auto strides = [&](DType dtype, ptrdiff_t of_channel) {
+        const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(dtype));
+        return channels_last ? std::array{of_channel * size, size} : std::array{size, n * size};
+      };
+      const auto x_strides = strides(call.x, c), y_strides = strides(call.y, k);
+      const ptrdiff_t x_shape[] = {n, c}, y_shape[] = {n, k};
+      const size_t steps[] = {1, 1};
+      Problem problem =
+          make_problem(call.arithmetic, {x.data(), call.x, false, 2, x_shape, x_strides.data()},
+                       {y.data(), call.y, false, 2, y_shape, y_strides.data()}, nullptr, 1, true, steps, 1, filters);
+      problem.quantized = call.quantized;
+      problem.narrow_weights = weights.narrow();
+      const Plan plan = make_plan(problem, machine, 1);
+      const Layer layer{{x.data(), y.data(), nullptr},
+                        &problem,
+                        &plan,
+                        &weights.packed(plan.family->operand, plan.family->width),
+                        epilogue};
+      check(convolve(&layer, 1, nullptr, nullptr), "a call that nobody stops ends");
+      all.take(y.data(), y.size());
+    }
+  }
+  return all.total;
+}
+
+// By the kernel of choice, and sums of integers by every kernel.
+void check_types(const KernelTable* table) {
+  for (const auto& call : calls) {
+    const auto check_call = [&](const Machine& machine) {
+      const uint64_t bits = hash_of_call(call, machine);
+      check(bits == call.bits,
+            std::string("the bits of ") + call.what + " with " + isa_name(table->isa) + ": " + as_hex(bits));
+    };
+    Machine machine{table, {}};
+    check_call(machine);
+    if (call.arithmetic != DType::int32) continue;
+    for (size_t i = 0; i < table->family_count; ++i) {
+      machine.only.family = &table->families[i];
+      for (machine.only.vectors = 1; machine.only.vectors <= table->families[i].max_vectors; ++machine.only.vectors) {
+        for (Orientation orientation : {Orientation::pixels_as_rows, Orientation::pixels_as_lanes}) {
+          machine.only.orientation = orientation;
+          check_call(machine);
+        }
+      }
+    }
+  }
+}
+
+void test_types() {
+  for (const KernelTable* table : fused_tables()) check_types(table);
+}
+
+// Numbers of any bits at all in every other type: NaN too, which keeps what fits of its bits.
+void test_conversions() {
+  std::mt19937_64 random(20240229);
+  std::vector<char> bytes(size_t{1} << 19), to(bytes.size() * 8);
+  for (char& byte : bytes) byte = static_cast<char>(random());
   for (const KernelTable* table : fused_tables()) {
-    const uint64_t single = hash<float>(table), twice = hash<double>(table);
-    std::printf("%s: %016llx %016llx\n", isa_name(table->isa), static_cast<unsigned long long>(single),
-                static_cast<unsigned long long>(twice));
-    check(single == 0x8567cb97afa96856u, std::string("the bits of float32 with ") + isa_name(table->isa));
-    check(twice == 0xf5e392a0d87b901fu, std::string("the bits of float64 with ") + isa_name(table->isa));
+    Hash all;
+    for (size_t from = 0; from < dtype_count; ++from) {
+      const size_t n = bytes.size() / size_of(static_cast<DType>(from));
+      for (size_t other = 0; other < dtype_count; ++other) {
+        if (!table->convert[from][other]) continue;
+        table->convert[from][other](bytes.data(), to.data(), n);
+        all.take(to.data(), n * size_of(static_cast<DType>(other)));
+      }
+    }
+    check(all.total == 0xe19746a0ff829da5,
+          std::string("conversions with ") + isa_name(table->isa) + ": " + as_hex(all.total));
+  }
+}
+
+// ------------------------------------------------------------------------------- the caller's arithmetic
+
+#if defined(__SSE__)
+constexpr unsigned hostile_modes = 0x1f80 | 0x8000 | 0x4000 | 0x0040;  // flush, round up, subnormal is zero
+unsigned get_modes() { return _mm_getcsr(); }
+void set_modes(unsigned modes) { _mm_setcsr(modes); }
+#elif defined(__aarch64__)
+// Other halves, one NaN, flush, round up, flush halves.
+constexpr uint64_t hostile_modes = 1u << 26 | 1u << 25 | 1u << 24 | 1u << 22 | 1u << 19;
+uint64_t get_modes() {
+  uint64_t modes;
+  __asm__ volatile("mrs %0, fpcr" : "=r"(modes));
+  return modes;
+}
+void set_modes(uint64_t modes) { __asm__ volatile("msr fpcr, %0" : : "r"(modes) : "memory"); }
+#endif
+
+// It changes no bit of a result, and is afterwards what it was, the flags too.
+void test_callers_arithmetic() {
+  for (const KernelTable* table : fused_tables()) {
+    Plain<float> usual(61, 192, 40, Activation::gelu), tiny(61, 64, 8);
+    for (float& value : tiny.x) value *= 0x1p-125f;
+    for (float& value : tiny.w) value *= 0x1p-20f;
+    for (float& value : tiny.bias) value = 0;
+    for (Plain<float>* plain : {&usual, &tiny}) {
+      const std::vector<float> wanted = plain->run(table, 1);
+      const Plan plan = plain->plan(table, 1);
+      std::vector<float> y(wanted.size());
+      const Layer layer = plain->layer(plan, y);
+      const auto before = get_modes();
+      set_modes(hostile_modes);
+      std::feclearexcept(FE_ALL_EXCEPT);
+      const auto hostile = get_modes();
+      convolve(&layer, 1, nullptr, nullptr);
+      const bool kept = get_modes() == hostile && std::fetestexcept(FE_ALL_EXCEPT) == 0;
+      set_modes(before);
+      check(hostile != before && kept, "the caller's modes and flags stay");
+      check(y == wanted, std::string("the caller's modes do not matter with ") + isa_name(table->isa));
+      const auto subnormal = [](float value) { return std::fpclassify(value) == FP_SUBNORMAL; };
+      check(plain == &usual || std::count_if(y.begin(), y.end(), subnormal) > 400, "subnormal numbers are kept");
+    }
+    const auto before = get_modes();
+    set_modes(hostile_modes);
+    check_types(table);
+    set_modes(before);
   }
 }
 
@@ -274,7 +482,12 @@ void test_list() {
 int main(int count, char** arguments) {
   using namespace conv1x1;
   test_dispatch();
+  if (count > 2)
+    check(isa_name(best_isa(cpu(), nullptr)) == std::string(arguments[2]), "what this processor has is found");
   test_bits();
+  test_types();
+  test_conversions();
+  test_callers_arithmetic();
   test_threads();
   test_stop();
   test_list();
