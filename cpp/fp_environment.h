@@ -9,7 +9,8 @@
 
 namespace conv1x1 {
 
-// Round to nearest, subnormals kept, no traps, for as long as it lives; then what was before.
+// Round to nearest, subnormals kept, NaN's bits too, IEEE's halves, no traps, for as long as it lives; then what was
+// before.
 class DefaultArithmetic {
  public:
   DefaultArithmetic() : before_(get()) { set(standard); }
@@ -24,14 +25,18 @@ class DefaultArithmetic {
   static Word get() { return _mm_getcsr(); }
   static void set(Word w) { _mm_setcsr(w); }
 #elif defined(__aarch64__)
-  using Word = uint64_t;
-  static constexpr Word standard = 0;
+  struct Word {
+    uint64_t modes, flags;
+  };
+  static constexpr Word standard = {};
   static Word get() {
     Word w;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(w));
+    __asm__ volatile("mrs %0, fpcr\n\tmrs %1, fpsr" : "=r"(w.modes), "=r"(w.flags) : : "memory");
     return w;
   }
-  static void set(Word w) { __asm__ volatile("msr fpcr, %0" : : "r"(w)); }
+  static void set(Word w) {
+    __asm__ volatile("msr fpcr, %0\n\tmsr fpsr, %1" : : "r"(w.modes), "r"(w.flags) : "memory");
+  }
 #endif
   const Word before_;
 };
