@@ -126,11 +126,11 @@ Machine machine() { return {kernels(selection().isa, cpu()), selection().only, c
 
 // The instruction set that an operand's kernels are of: those of quads come to the ones that are there without.
 Isa isa_of(Operand operand, Isa isa) {
-  return isa == Isa::avx512vnni && operand != Operand::int8_quads ? Isa::avx512 : isa;
+  return isa == Isa::avx512vnni && !is_quads(operand) ? Isa::avx512 : isa;
 }
 
 std::string kernel_name(const MultiplyFamily& family, Isa isa, size_t vectors) {
-  static constexpr const char* names[operand_count] = {"_f32_", "_f64_", "_i16_", "_i8_"};
+  static constexpr const char* names[operand_count] = {"_f32_", "_f64_", "_i16_", "_i8_", "_i8_"};
   return std::string(isa_name(isa_of(family.operand, isa))) + names[static_cast<size_t>(family.operand)] +
          std::to_string(family.max_rows[vectors - 1]) + "x" + std::to_string(vectors * family.width) +
          (family.turned ? "_lanes" : "");
@@ -820,8 +820,8 @@ double peak_gflops(const std::string& dtype) {
   const KernelTable& table = *machine().table;
   size_t type = static_cast<size_t>(dtype == "float64" ? Operand::float64 : Operand::float32);
   if (dtype == "int8") {
-    type = static_cast<size_t>(Operand::int8_quads);
-    if (!table.multiply_adds[type]) type = static_cast<size_t>(Operand::int16_pairs);
+    for (Operand operand : {Operand::int16_pairs, Operand::int8_quads, Operand::signed_quads})
+      if (table.multiply_adds[static_cast<size_t>(operand)]) type = static_cast<size_t>(operand);
   } else if (dtype != "float32" && dtype != "float64") {
     throw py::value_error("expected 'float32', 'float64' or 'int8', got '" + dtype + "'");
   }

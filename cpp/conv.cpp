@@ -132,12 +132,21 @@ class LayerTile {
     return from == to ? nullptr : plan_.table->convert[index(from)][index(to)];
   }
 
+  // Whether the kernel takes quads of bytes of the other sign.
+  bool raised() const {
+    const Operand operand = plan_.family->operand;
+    const DType x = problem_.x.dtype;
+    return is_quads(operand) && x != DType::boolean && x != pixels_of_quads(operand);
+  }
+
   // From x's type to what the kernel takes.
   ConvertFn x_conversion() const {
     const DType x = problem_.x.dtype;
     switch (plan_.family->operand) {
       case Operand::int16_pairs: return conversion(x, DType::int16);
-      case Operand::int8_quads: return x == DType::int8 ? plan_.table->raise_int8 : conversion(x, DType::uint8);
+      case Operand::int8_quads:
+      case Operand::signed_quads:
+        return raised() ? plan_.table->raise_int8 : x == DType::boolean ? conversion(x, DType::uint8) : nullptr;
       default: return conversion(x, problem_.arithmetic);
     }
   }
@@ -250,8 +259,7 @@ class LayerTile {
       m.lo = std::clamp(m.lo, -2147483648.0, 2147483647.0);
       m.hi = std::clamp(m.hi, -2147483648.0, 2147483647.0);
     }
-    const bool raised = plan_.family->operand == Operand::int8_quads && problem_.x.dtype == DType::int8;
-    const char* bias = ends ? weights_.bias_at(group_, filter_, raised) : nullptr;
+    const char* bias = ends ? weights_.bias_at(group_, filter_, raised()) : nullptr;
     const char* scale = problem_.quantized ? weights_.scale_at(group_, filter_) : nullptr;
     const char* residual = ends && plan_.fuse_residual ? data_.residual + y_filter(problem_.residual) : nullptr;
     const size_t width = plan_.family->width;

@@ -27,9 +27,10 @@ enum class DType : unsigned char {
 constexpr size_t dtype_count = 11, arithmetic_count = 3, float_count = 2;
 
 // What the rows and lanes of a multiply kernel hold: one channel in an element of the sums' type, or several in 32 bits
-// that are multiplied and added to one sum at once. Of quads, the pixels are uint8 and the weights int8.
-enum class Operand : unsigned char { float32, float64, int16_pairs, int8_quads };
-constexpr size_t operand_count = 4;
+// that are multiplied and added to one sum at once. Of quads, the weights are int8 and the pixels uint8, or int8 where
+// both are signed.
+enum class Operand : unsigned char { float32, float64, int16_pairs, int8_quads, signed_quads };
+constexpr size_t operand_count = 5;
 
 enum class Isa : unsigned char { portable, avx2, avx512, avx512vnni };
 constexpr size_t isa_count = 4;
@@ -200,7 +201,7 @@ struct KernelTable {
   RowsFn split[most_rows - 1][size_count];  // [rows - 2]
   RowsFn join[most_rows - 1][size_count];
   ConvertFn convert[dtype_count][dtype_count];  // [from][to]; null where neither is a type of sums or of operands
-  ConvertFn raise_int8;                         // int8 + 128 as uint8
+  ConvertFn raise_int8;                         // int8 + 128 as uint8; and back
   ConvertFn add[float_count];
   MultiplyAddsFn multiply_adds[operand_count];  // null where there is no such kernel
   size_t multiply_adds_flop[operand_count];     // in a round

@@ -126,7 +126,7 @@ struct Layout {
 
 // Whether x holds what a kernel takes, so that it can be read where it lies; its strides are another matter.
 bool x_fits(const Problem& p, Operand operand) {
-  if (operand == Operand::int8_quads) return p.x.dtype == DType::uint8;
+  if (is_quads(operand)) return p.x.dtype == pixels_of_quads(operand);
   return operand != Operand::int16_pairs && p.x.dtype == p.arithmetic && !p.x.swapped;
 }
 
@@ -183,7 +183,7 @@ void adopt(Plan& plan, const Layout& layout) {
 // Whether a restriction's family can compute the problem, in the restriction's orientation.
 bool fits(const Restriction& only, const Problem& p) {
   if (!only.family || sums_of(only.family->operand) != p.arithmetic) return false;
-  if (only.family->operand != Operand::int8_quads) return true;
+  if (!is_quads(only.family->operand)) return true;
   const bool lanes = only.orientation.value_or(Orientation::pixels_as_rows) == Orientation::pixels_as_lanes;
   return p.narrow_weights && (!only.orientation || only.family->turned == lanes);
 }
@@ -200,7 +200,7 @@ void choose_chain(Plan& plan, const Problem& p, const Machine& machine) {
     for (Orientation orientation : {Orientation::pixels_as_rows, Orientation::pixels_as_lanes}) {
       if (machine.only.orientation.value_or(orientation) != orientation) continue;
       const bool rows = orientation == Orientation::pixels_as_rows;
-      if (family.operand == Operand::int8_quads && (!p.narrow_weights || family.turned == rows)) continue;
+      if (is_quads(family.operand) && (!p.narrow_weights || family.turned == rows)) continue;
       const Layout layout = lay_out(p, orientation, &family, family.operand);
       const Lanes kind = rows ? Lanes::filters : layout.stage_x ? Lanes::pixels_staged : Lanes::pixels_in_place;
       for (size_t vectors = 1; vectors <= family.max_vectors; ++vectors) {

@@ -19,13 +19,15 @@ size_t size_of(DType dtype) {
   }
 }
 
-size_t channels_together(Operand operand) {
-  return operand == Operand::int8_quads ? 4 : operand == Operand::int16_pairs ? 2 : 1;
-}
+size_t channels_together(Operand operand) { return is_quads(operand) ? 4 : operand == Operand::int16_pairs ? 2 : 1; }
 
 DType sums_of(Operand operand) {
   return operand == Operand::float32 ? DType::float32 : operand == Operand::float64 ? DType::float64 : DType::int32;
 }
+
+bool is_quads(Operand operand) { return operand == Operand::int8_quads || operand == Operand::signed_quads; }
+
+DType pixels_of_quads(Operand operand) { return operand == Operand::int8_quads ? DType::uint8 : DType::int8; }
 
 bool is_integer(DType dtype) {
   return dtype != DType::float32 && dtype != DType::float64 && dtype != DType::float16 && dtype != DType::bfloat16;

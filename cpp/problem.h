@@ -22,6 +22,11 @@ bool is_integer(DType);  // booleans included
 size_t channels_together(Operand);
 DType sums_of(Operand);
 
+// Whether it is quads, and the pixels they hold: uint8 or int8. Those of the other type have 128 added or taken off,
+// and a bias of their own.
+bool is_quads(Operand);
+DType pixels_of_quads(Operand);
+
 // A caller's array: borrowed, strides in bytes.
 struct Array {
   char* data = nullptr;

@@ -95,7 +95,7 @@ void pack_integers(const PackedWeights& to, Given weight, Given bias, Given scal
   pack_filters<int32_t>(to, to.raised, [&](size_t k) {
     int64_t sum = 0;
     for (size_t c = 0; c < to.in_channels; ++c) sum += static_cast<int64_t>(number(weight, k * to.in_channels + c));
-    return biased(k, -128 * sum);
+    return biased(k, to.operand == Operand::int8_quads ? -128 * sum : 128 * sum);
   });
   pack_filters<float>(to, to.scale, [&](size_t k) { return static_cast<float>(number(scale, k)); });
 }
@@ -189,7 +189,7 @@ std::unique_ptr<PackedWeights> Weights::pack(Operand operand, size_t width) cons
   packed->panels = allocate(product(product(filters, round_up(in_channels, depth) / depth), size));
   if (bias_.data) packed->bias = allocate(product(filters, size));
   if (depth > 1) {
-    if (operand == Operand::int8_quads) packed->raised = allocate(product(filters, size));
+    if (is_quads(operand)) packed->raised = allocate(product(filters, size));
     if (scale_.data) packed->scale = allocate(product(filters, size));
     pack_integers(*packed, weight_, bias_, scale_);
     return packed;

@@ -31,7 +31,7 @@ struct PackedWeights {
   Buffer rows;  // where plain_rows says so: [groups * out_channels][in_channels, rounded up to whole partials]
   ptrdiff_t row_bytes = 0;
   Buffer bias;    // null for none; [groups][out_channels, rounded up to whole panels], in the type of the sums
-  Buffer raised;  // for quads: the same for pixels that were int8 and got 128 added
+  Buffer raised;  // for quads: the same for pixels of the other type, which had 128 added or taken off
   Buffer scale;   // of quantized sums, likewise; null for none
 
   ptrdiff_t panel_bytes() const;
