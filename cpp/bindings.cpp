@@ -126,7 +126,8 @@ Machine machine() { return {kernels(selection().isa, cpu()), selection().only, c
 
 // The instruction set that an operand's kernels are of: those of quads come to the ones that are there without.
 Isa isa_of(Operand operand, Isa isa) {
-  return isa == Isa::avx512vnni && !is_quads(operand) ? Isa::avx512 : isa;
+  if (is_quads(operand)) return isa;
+  return isa == Isa::avx512vnni ? Isa::avx512 : isa == Isa::neondot ? Isa::neon : isa;
 }
 
 std::string kernel_name(const MultiplyFamily& family, Isa isa, size_t vectors) {

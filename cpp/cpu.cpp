@@ -6,11 +6,19 @@
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 #define CONV1X1_X86 1
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 namespace conv1x1 {
 
 extern const KernelTable conv1x1_portable[2];
+#ifdef CONV1X1_HAS_NEON
+extern const KernelTable conv1x1_neon;
+#endif
+#ifdef CONV1X1_HAS_NEONDOT
+extern const QuadKernels conv1x1_neondot;
+#endif
 #ifdef CONV1X1_HAS_AVX2
 extern const KernelTable conv1x1_avx2;
 #endif
@@ -39,19 +47,20 @@ KernelTable avx512_table() {
 }
 #endif
 
-#ifdef CONV1X1_HAS_AVX512VNNI
-// That, and the kernels of quads.
+#if defined(CONV1X1_HAS_NEONDOT) || defined(CONV1X1_HAS_AVX512VNNI)
+// An instruction set's table, and the kernels of quads that come to it in another.
 struct WithQuads {
-  std::vector<MultiplyFamily> families{conv1x1_avx512.families, conv1x1_avx512.families + conv1x1_avx512.family_count};
-  KernelTable table = avx512_table();
-  WithQuads() {
-    for (const MultiplyFamily& family : conv1x1_avx512vnni.families) families.push_back(family);
-    table.isa = Isa::avx512vnni;
+  std::vector<MultiplyFamily> families;
+  KernelTable table;
+  WithQuads(Isa isa, const KernelTable& plain, const QuadKernels& quads)
+      : families(plain.families, plain.families + plain.family_count), table(plain) {
+    for (const MultiplyFamily& family : quads.families) families.push_back(family);
+    table.isa = isa;
     table.families = families.data();
     table.family_count = families.size();
-    const size_t quads = static_cast<size_t>(Operand::int8_quads);
-    table.multiply_adds[quads] = conv1x1_avx512vnni.multiply_adds;
-    table.multiply_adds_flop[quads] = conv1x1_avx512vnni.multiply_adds_flop;
+    const size_t operand = static_cast<size_t>(quads.families[0].operand);
+    table.multiply_adds[operand] = quads.multiply_adds;
+    table.multiply_adds_flop[operand] = quads.multiply_adds_flop;
   }
 };
 #endif
@@ -61,6 +70,15 @@ struct WithQuads {
 const KernelTable* kernels(Isa isa, const Cpu& cpu) {
   switch (isa) {
     case Isa::portable: return &conv1x1_portable[cpu.fma];
+#ifdef CONV1X1_HAS_NEON
+    case Isa::neon: return &conv1x1_neon;
+#endif
+#ifdef CONV1X1_HAS_NEONDOT
+    case Isa::neondot: {
+      static const WithQuads with_quads(Isa::neondot, conv1x1_neon, conv1x1_neondot);
+      return &with_quads.table;
+    }
+#endif
 #ifdef CONV1X1_HAS_AVX2
     case Isa::avx2: return &conv1x1_avx2;
 #endif
@@ -72,7 +90,7 @@ const KernelTable* kernels(Isa isa, const Cpu& cpu) {
 #endif
 #ifdef CONV1X1_HAS_AVX512VNNI
     case Isa::avx512vnni: {
-      static const WithQuads with_quads;
+      static const WithQuads with_quads(Isa::avx512vnni, avx512_table(), conv1x1_avx512vnni);
       return &with_quads.table;
     }
 #endif
@@ -122,6 +140,11 @@ Cpu detect() {
 Cpu detect() {
   Cpu found;
   found.supports[static_cast<size_t>(Isa::portable)] = true;
+#ifdef __aarch64__
+  found.supports[static_cast<size_t>(Isa::neon)] = kernels(Isa::neon, found);  // every AArch64 has it
+  found.supports[static_cast<size_t>(Isa::neondot)] =
+      (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) && kernels(Isa::neondot, found);
+#endif
 #ifdef __FP_FAST_FMAF
   found.fma = true;
 #endif
@@ -168,7 +191,7 @@ const Cpu& cpu() {
 }
 
 const char* isa_name(Isa isa) {
-  static constexpr const char* names[isa_count] = {"portable", "avx2", "avx512", "avx512vnni"};
+  static constexpr const char* names[isa_count] = {"portable", "neon", "neondot", "avx2", "avx512", "avx512vnni"};
   return names[static_cast<size_t>(isa)];
 }
 

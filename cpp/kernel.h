@@ -32,8 +32,8 @@ constexpr size_t dtype_count = 11, arithmetic_count = 3, float_count = 2;
 enum class Operand : unsigned char { float32, float64, int16_pairs, int8_quads, signed_quads };
 constexpr size_t operand_count = 5;
 
-enum class Isa : unsigned char { portable, avx2, avx512, avx512vnni };
-constexpr size_t isa_count = 4;
+enum class Isa : unsigned char { portable, neon, neondot, avx2, avx512, avx512vnni };
+constexpr size_t isa_count = 6;
 
 // The order in which the channels of one output are summed; see plan.h.
 enum class Order : unsigned char { chain, lanes };

@@ -16,12 +16,20 @@ import pytest
 
 from conv1x1 import _conv1x1
 
-#: The flags of /proc/cpuinfo that an instruction set needs. Linux lists one only if it saves the registers.
+#: The flags (on AArch64: features) of /proc/cpuinfo that an instruction set needs. Linux lists one only if it saves the
+#: registers.
 AVX2 = {"avx", "avx2", "fma", "f16c"}
 AVX512 = AVX2 | {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
-FLAGS = {"portable": set(), "avx2": AVX2, "avx512": AVX512, "avx512vnni": AVX512 | {"avx512_vnni"}}
+FLAGS = {
+    "portable": set(),
+    "avx2": AVX2,
+    "avx512": AVX512,
+    "avx512vnni": AVX512 | {"avx512_vnni"},
+    "neon": {"asimd"},
+    "neondot": {"asimd", "asimddp"},
+}
 
-on_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="on x86-64 only")
+on_known = pytest.mark.skipif(platform.machine() not in {"x86_64", "aarch64"}, reason="on x86-64 and AArch64 only")
 
 #: Prints what was found, and a hash of results in both orders of summation, with every kind of arithmetic.
 LOOK = """
@@ -40,10 +48,10 @@ print(",".join(config["isas_supported"]), config["isa"], config["fused"], total.
 """
 
 
-@on_x86
+@on_known
 def test_what_is_found_is_what_linux_says() -> None:
     with open("/proc/cpuinfo") as file:
-        flags = {word for line in file if line.startswith("flags") for word in line.split(":")[1].split()}
+        flags = {word for line in file if line.startswith(("flags", "Features")) for word in line.split(":")[1].split()}
     config = _conv1x1.config()
     assert config["isas_supported"] == [isa for isa in config["isas_built"] if flags >= FLAGS[isa]]
 

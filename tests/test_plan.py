@@ -11,6 +11,9 @@ import pytest
 from conv1x1 import Conv1x1, _conv1x1
 from conv1x1.runtime import restricted
 
+#: Instruction sets with kernels of quads of 8-bit integers only, and whose kernels they have for all else.
+ADDS_QUADS_TO = {"avx512vnni": "avx512", "neondot": "neon"}
+
 KEYS = {
     "kernel": str,
     "isa": str,
@@ -46,7 +49,7 @@ def test_what_is_in_a_plan(isa: str) -> None:
     assert plan["isa"] == isa
     assert (plan["arithmetic"], plan["dtype"]) == ("float32", "float32")
     its_own = {k["isa"] for k in _conv1x1.kernels() if (k["name"], k["dtype"]) == (plan["kernel"], "float32")}
-    assert its_own == {"avx512" if isa == "avx512vnni" else isa}  # which has kernels for integers only
+    assert its_own == {ADDS_QUADS_TO.get(isa, isa)}
     assert plan["orientation"] == "pixels_as_rows"
     assert not plan["stages_x"]
     assert not plan["scratches_y"]
@@ -165,10 +168,10 @@ def test_the_list_of_kernels() -> None:
     floats = [*product(["float32", "float64"], ["chain", "lanes"])]
     for isa in config["isas_built"]:
         there = {(k["dtype"], k["order"]) for k in kernels if k["isa"] == isa}
-        assert there == {*floats * (isa != "avx512vnni"), ("int32", "chain")}
+        assert there == {*floats * (isa not in ADDS_QUADS_TO), ("int32", "chain")}
     operands = {"float32": "f32", "float64": "f64", "int32": "i16"}
     for k in kernels:
-        operand = "i8" if k["isa"] == "avx512vnni" else operands[k["dtype"]]
+        operand = "i8" if k["isa"] in ADDS_QUADS_TO else operands[k["dtype"]]
         assert k["name"].startswith(f"{k['isa']}_{operand}_")
         if k["method"] == "multiply":
             assert k["name"].removesuffix("_lanes").endswith(f"_{k['rows']}x{k['lanes']}")

@@ -11,7 +11,8 @@ import numpy as np
 from . import _check, _conv1x1
 
 _MOST_THREADS = 2**31 - 1
-_BUILDS_ON = {"avx512vnni": "avx512"}  # whose kernels it uses for all that it has none of its own for
+# Whose kernels an instruction set uses for all that it has none of its own for.
+_BUILDS_ON = {"avx512vnni": "avx512", "neondot": "neon"}
 _restriction: tuple[str | None, str | None, str | None] = (None, None, None)
 
 
