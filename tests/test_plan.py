@@ -56,7 +56,8 @@ def test_what_is_in_a_plan(isa: str) -> None:
     assert plan["tiles"] == -(-784 // plan["tile_pixels"])
 
 
-@pytest.mark.parametrize("isa", [name for name in _conv1x1.config()["isas_supported"] if name != "portable"])
+# With vectors of four, as NEON's and the portable ones are, the planner may find rows as good.
+@pytest.mark.parametrize("isa", [name for name in _conv1x1.config()["isas_supported"] if name.startswith("avx")])
 def test_channels_first_has_pixels_as_lanes(isa: str) -> None:
     with restricted(isa=isa):
         plan = layer(144, 24, channel_axis=0).plan(np.ones((24, 56, 56), np.float32))
