@@ -84,6 +84,30 @@ def test_the_same_bits_on_another_cpu(fresh_python: Any) -> None:
     assert here[3] == there[3]
 
 
+TWO_ROUNDINGS = """
+import numpy as np
+from conv1x1 import conv1x1
+rng = np.random.default_rng(0)
+for pixels, channels, filters in [(130, 3, 4), (37, 192, 1), (61, 50, 40), (50, 31, 3), (9, 47, 4), (29, 520, 5)]:
+    for dtype in (np.float32, np.float64):
+        x, w = (rng.integers(-999, 999, shape).astype(dtype) / 7 for shape in ((pixels, channels), (filters, channels)))
+        partial = np.zeros((16 if channels >= 32 and filters <= 4 else 1, pixels, filters), dtype)
+        for c in range(channels):
+            partial[c % len(partial)] += x[:, c, None] * w[:, c]
+        while len(partial) > 1:
+            partial = partial[: len(partial) // 2] + partial[len(partial) // 2 :]
+        for y in (conv1x1(x, w), conv1x1(np.ascontiguousarray(x.T), w, channel_axis=0).T):
+            assert y.tobytes() == partial[0].tobytes(), (pixels, channels, filters, dtype)
+print("done")
+"""
+
+
+def test_the_bits_without_fused_multiply_add() -> None:
+    """They are defined too: the same two orders, and every product rounded before it is added."""
+    run = emulated("Nehalem", "-c", TWO_ROUNDINGS)
+    assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr
+
+
 def test_an_instruction_set_that_the_cpu_lacks_is_refused() -> None:
     run = emulated("Nehalem", "-c", "import conv1x1", CONV1X1_MAX_ISA="avx2")
     assert run.returncode == 1
