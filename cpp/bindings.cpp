@@ -23,6 +23,7 @@
 
 #include "conv.h"
 #include "cpu.h"
+#include "fp_environment.h"
 #include "plan.h"
 #include "problem.h"
 #include "thread_pool.h"
@@ -862,6 +863,15 @@ PYBIND11_MODULE(_conv1x1, m) {
       "know_bfloat16", [](int number) { bfloat16_number = number; }, py::arg("type_number"));
   m.def("peak_gflops", peak_gflops, py::arg("dtype"));
   m.def("read_gbs", read_gbs, py::arg("bytes"));
+  m.attr("DEFAULT_ARITHMETIC") = DefaultArithmetic::standard;
+  m.def(
+      "swap_arithmetic",
+      [](DefaultArithmetic::Word word) {
+        const DefaultArithmetic::Word before = DefaultArithmetic::get();
+        DefaultArithmetic::set(word);
+        return before;
+      },
+      py::arg("word"));
   m.def("get_num_threads", get_num_threads);
   m.def("set_num_threads", set_num_threads, py::arg("n"));
   m.def("cgroup_cpus", cgroup_cpus, py::arg("root"));

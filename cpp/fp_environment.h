@@ -18,7 +18,6 @@ class DefaultArithmetic {
   DefaultArithmetic(const DefaultArithmetic&) = delete;
   DefaultArithmetic& operator=(const DefaultArithmetic&) = delete;
 
- private:
 #if defined(__SSE__)
   using Word = unsigned;
   static constexpr Word standard = 0x1f80;
@@ -38,6 +37,8 @@ class DefaultArithmetic {
     __asm__ volatile("msr fpcr, %0\n\tmsr fpsr, %1" : : "r"(w.modes), "r"(w.flags) : "memory");
   }
 #endif
+
+ private:
   const Word before_;
 };
 

@@ -267,30 +267,6 @@ def test_sums_become_float32_before_they_are_scaled() -> None:
     assert bias_alone([odd + 1], 1 / 16_777_216 * 0.5, np.uint8(0)) == 1
 
 
-def test_the_callers_rounding_mode(fresh_python: Any) -> None:
-    """Set by another library, it does not change how a layer rounds."""
-    run = fresh_python(
-        """
-import ctypes, platform
-import numpy as np
-from conv1x1 import QConv1x1, _conv1x1
-from conv1x1.runtime import restricted
-libm = ctypes.CDLL(None)
-upward = {"x86_64": 0x800, "aarch64": 0x400000}[platform.machine()]
-layer = QConv1x1(1, np.uint8(0), np.ones((20, 1), np.int8), 1, 0, 3, np.uint8(0))
-x = np.tile(np.arange(256, dtype=np.uint8)[:, None], (90, 1))
-expected = np.rint(x / 3)
-for isa in _conv1x1.config()["isas_supported"]:
-    with restricted(isa=isa):
-        libm.fesetround(upward)
-        y = layer(x, threads=2)
-        libm.fesetround(0)
-        print(bool((y == expected).all()))
-"""
-    )
-    assert set(run.stdout.split()) == {"True"}, run.stderr
-
-
 def test_a_bias_wraps_as_int32_does() -> None:
     """With zero points it is folded modulo 2³², and comes out again."""
     x, w = np.full((1, 4), 255, UINT8), np.full((2, 4), 127, INT8)

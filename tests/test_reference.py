@@ -350,27 +350,3 @@ def test_activations_of_special_numbers(name: str, dtype: Any, isa: str) -> None
         expected = reference(v[:, None], np.ones((1, 1)), activation=ACTIVATIONS[name][0]).astype(dtype)
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-37, equal_nan=True)
     assert np.isnan(y[np.isnan(v)]).all()
-
-
-@pytest.mark.parametrize("first", [False, True])
-@pytest.mark.parametrize("name", ["none", "relu", "relu6", "clip", "leaky", "gelu"])
-def test_nan_stays_in_its_pixel(exact: Any, name: str, first: bool, isa: str) -> None:
-    x, w = exact(37, 5), exact(19, 5)
-    x[11, 2] = np.nan
-    w[w == 0] = 1
-    if first:
-        y = conv1x1(x.T.copy(), w, channel_axis=0, activation=ACTIVATIONS[name][0]).T
-    else:
-        y = conv1x1(x, w, activation=ACTIVATIONS[name][0])
-    assert np.isnan(y[11]).all()
-    assert np.isnan(y).sum() == 19
-
-
-@pytest.mark.parametrize("shape", [(37, 5), (37, 40)])
-@pytest.mark.parametrize("filters", [1, 3, 9])
-def test_a_nan_weight_stays_in_its_filter(exact: Any, shape: Any, filters: int, isa: str) -> None:
-    x, w = exact(*shape), exact(filters, shape[1])
-    w[filters // 2, 3] = np.nan
-    for y in (conv1x1(x, w), conv1x1(x.T.copy(), w, channel_axis=0).T):
-        assert np.isnan(y[:, filters // 2]).all()
-        assert np.isnan(y).sum() == len(x)

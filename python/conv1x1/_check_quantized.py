@@ -11,6 +11,7 @@ import numpy as np
 
 from . import _check
 from ._check import Array
+from .runtime import default_arithmetic
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -112,6 +113,7 @@ def integer(
     return Integer(weight, w_zero, x_zero, channel_axis, keep, stride, groups)
 
 
+@default_arithmetic()
 def requantize(
     made: Integer,
     x_scale: ArrayLike,
@@ -140,6 +142,7 @@ def requantize(
     return more
 
 
+@default_arithmetic()
 def spec(made: Integer, more: Requantize | None = None) -> _check.Spec:
     """For the core: zero points are taken from the weights and folded into the bias, once."""
     centred = made.weight.astype(np.int16) - made.w_zero_point[:, None].astype(np.int16)

@@ -37,6 +37,11 @@ def conv1x1(
 ) -> Any:
     """The result of a canonical call, NotImplemented for every other."""
 
+DEFAULT_ARITHMETIC: int
+
+def swap_arithmetic(word: int) -> int:
+    """Set this thread's floating-point modes; what they were before comes back."""
+
 def kernels() -> list[dict[str, Any]]: ...
 def restrict(isa: str | None = None, kernel: str | None = None, orientation: str | None = None) -> None: ...
 def know_bfloat16(type_number: int) -> None: ...

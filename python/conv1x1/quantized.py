@@ -9,6 +9,7 @@ import numpy as np
 from . import _check, _check_quantized, _conv1x1
 from ._check import Activation, Array
 from .conv import Conv1x1, _kept
+from .runtime import default_arithmetic
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -255,6 +256,7 @@ class QConv1x1:
         return self
 
     @classmethod
+    @default_arithmetic()
     def from_float(
         cls, layer: Conv1x1, calibration: ArrayLike, *, dtype: DTypeLike = np.uint8, percentile: float = 100
     ) -> QConv1x1:
@@ -344,6 +346,7 @@ class QConv1x1:
         _check_quantized.check_out(out, self._more)
         return self._layer(a, None, out, threads)
 
+    @default_arithmetic()
     def quantize(self, x: ArrayLike) -> Array:
         """Real numbers as the pixels that the layer takes, as ONNX's QuantizeLinear does.
 
@@ -370,6 +373,7 @@ class QConv1x1:
         whole = np.rint(np.asarray(x, np.float32) / self._more.x_scale) + np.float32(zero)
         return np.asarray(np.clip(whole, info.min, info.max).astype(zero.dtype))
 
+    @default_arithmetic()
     def dequantize(self, y: ArrayLike) -> Array:
         """The real numbers that a result stands for, as ONNX's DequantizeLinear does.
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from . import _check, _check_quantized
 from ._check import Activation, Array
+from .runtime import default_arithmetic
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -74,6 +75,7 @@ def reference_integer(
     return _finished(_sums(x, made).astype(np.int32), made, out)
 
 
+@default_arithmetic()
 def reference_qlinear(
     x: ArrayLike,
     x_scale: ArrayLike,
