@@ -363,12 +363,13 @@ def test_offsets_beyond_32_bits(normal: Any, isa: str, order: str) -> None:
 # -------------------------------------------------------------------------------------------------- pickles
 
 TAMPERED = """
-import io, pickle, resource, sys
+import io, pickle, resource, warnings
 import numpy as np
-from conv1x1 import Conv1x1
+from conv1x1 import Conv1x1, QConv1x1, reference, reference_qlinear
 
+warnings.simplefilter("ignore")
+np.seterr(all="ignore")
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
-layer = Conv1x1(np.arange(6).reshape(2, 3), [1, 2], channel_axis=0, stride=(2, 1), activation=("clip", 0, 9))
 names = set()
 
 class Noting(pickle.Unpickler):
@@ -382,58 +383,92 @@ class Strict(pickle.Unpickler):
             raise pickle.UnpicklingError(name)
         return super().find_class(module, name)
 
-counts = {"refused": 0, "made": 0, "called": 0}
+counts = {"tried": 0, "refused": 0, "made": 0, "called": 0}
+
+def check(made, x):
+    "What the layer says of itself is what it computes."
+    options = {n: getattr(made, n) for n in ("channel_axis", "stride", "groups", "activation")}
+    y = made(x)
+    if isinstance(made, Conv1x1):
+        expected = reference(x, made.weight, made.bias, dtype=made.dtype, **options)
+        magnitude = np.abs(np.append(np.abs(made.weight).sum(), 0 if made.bias is None else made.bias)).max()
+        near = np.isclose(y, expected, rtol=1e-3, atol=1e-5 * float(magnitude), equal_nan=True)
+        assert near.all() or not np.isfinite(magnitude), (y, expected)
+    else:
+        before = (made.x_scale, made.x_zero_point, made.weight, made.w_scale, made.w_zero_point, made.y_scale)
+        assert np.array_equal(y, reference_qlinear(x, *before, made.y_zero_point, made.bias, **options))
+    counts["called"] += 1
 
 def open_one(data):
+    counts["tried"] += 1
     try:
         made = Strict(io.BytesIO(data)).load()
     except Exception:
         counts["refused"] += 1
         return
     counts["made"] += 1
-    if isinstance(made, Conv1x1):
+    if isinstance(made, (Conv1x1, QConv1x1)):
         repr(made), made.weight, made.bias
-        for shape in ((3, 4, 4), (3, 4), (3,), (made.in_channels, 2, 2)):
-            try:
-                made(np.ones(shape, "f"))
-                counts["called"] += 1
-            except Exception:
-                pass
+        dtype = "f" if isinstance(made, Conv1x1) else made.x_zero_point.dtype
+        for shape in ((made.in_channels, 4, 4), (4, made.in_channels), (3, 4)):
+            if np.prod(shape) < 10**6:
+                x = np.ones(shape, dtype)
+                try:
+                    made(x)
+                except Exception:
+                    continue
+                check(made, x)
 
-for protocol in (2, 5):
-    data = pickle.dumps(layer, protocol)
-    Noting(io.BytesIO(data)).load()
-    for at in range(len(data)):
-        open_one(data[:at])
-        for flip in (1, 8, 128, 255):
-            open_one(data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :])
-    random = np.random.default_rng(protocol)
-    for _ in range(1000):
-        shuffled = bytearray(data)
-        for at in random.integers(len(data), size=4):
-            shuffled[at] = random.integers(256)
-        open_one(bytes(shuffled))
-assert min(counts.values()) > 100, counts
-print("done")
+layers = [
+    Conv1x1(np.arange(6).reshape(2, 3), [1, 2], channel_axis=0, stride=(2, 1), activation=("clip", 0, 9)),
+    QConv1x1(0.5, np.uint8(3), np.int8([[1, -2, 3], [4, 5, 6]]), [1, 2], [0, 1], 9, np.int8(7), [8, 9]),
+]
+for layer in layers:
+    for protocol in (2, 5):
+        data = pickle.dumps(layer, protocol)
+        Noting(io.BytesIO(data)).load()
+        open_one(data)
+        for at in range(len(data)):
+            open_one(data[:at])
+            for flip in (1, 8, 128, 255):
+                open_one(data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :])
+        random = np.random.default_rng(protocol)
+        for _ in range(1000):
+            shuffled = bytearray(data)
+            for at in random.integers(len(data), size=4):
+                shuffled[at] = random.integers(256)
+            open_one(bytes(shuffled))
+assert min(counts.values()) > 500, counts
+print("done", counts["tried"])
 """
 
 
 def test_pickles_tampered_with(fresh_python: Any) -> None:
-    """Cut off, or with bytes changed: refused, or a layer that is whole. Only names that a layer's pickle has are let
-    in, since a pickle that may name anything may do anything."""
-    run = fresh_python(TAMPERED.replace("import io,", "import warnings; warnings.simplefilter('ignore')\nimport io,"))
-    assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr
+    """Cut off, or with bytes changed: refused, or a layer that computes what it says.
+
+    Only names that a layer's pickle has are let in, since a pickle that may name anything may do anything.
+    """
+    run = fresh_python(TAMPERED)
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout.removeprefix("done ")) > 10_000
 
 
-@pytest.mark.parametrize("change", range(9))
+@pytest.mark.parametrize("change", range(14))
 def test_what_a_pickle_holds_is_checked(change: int) -> None:
     rebuilt, (cls, weight, bias, options) = Conv1x1(np.ones((4, 3)), np.ones(4)).__reduce__()[:2]
+    data, shape, dtype = weight
     wrong = [
         (int, weight, bias, options),
         ("Conv1x1", weight, bias, options),
-        (cls, weight.reshape(3, 2, 2), bias, options),
+        (cls, (data, (3, 2, 2), dtype), bias, options),
+        (cls, (data, (4, 2**61), dtype), bias, options),
+        (cls, (data, (4, 30), dtype), bias, options),
+        (cls, (data[:-1], shape, dtype), bias, options),
+        (cls, (data, shape, "O"), bias, options),
+        (cls, (data, shape, "i4,O"), bias, options),
+        (cls, np.ones((4, 3)), bias, options),
         (cls, None, bias, options),
-        (cls, weight, bias[:2], options),
+        (cls, weight, (bias[0][:16], (2,), dtype), options),
         (cls, weight, bias, options | {"groups": 3}),
         (cls, weight, bias, options | {"stride": 0}),
         (cls, weight, bias, options | {"unknown": 0}),

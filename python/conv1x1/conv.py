@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from ._check import Activation, Array
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
+
+Flat: TypeAlias = tuple[bytes, tuple[int, ...], str]
 
 
 def conv1x1(
@@ -295,8 +297,10 @@ class Conv1x1(_conv1x1.Layer):
         return self._plan(a, None, threads)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        options = {n: getattr(self, n) for n in ("channel_axis", "stride", "groups", "activation", "dtype")}
-        return _rebuilt, (type(self), self.weight, self.bias, options), getattr(self, "__dict__", None)
+        options = {n: getattr(self, n) for n in ("channel_axis", "stride", "groups", "activation")}
+        options["dtype"] = None if self.dtype is None else self.dtype.name
+        arrays = _flat(self.weight), None if self.bias is None else _flat(self.bias)
+        return _rebuilt, (type(self), *arrays, options), getattr(self, "__dict__", None)
 
     def __repr__(self) -> str:
         options = [
@@ -319,7 +323,17 @@ def _shown(a: Array) -> Array:
     return a.view()
 
 
-def _rebuilt(cls: type[Conv1x1], weight: ArrayLike, bias: ArrayLike | None, options: dict[str, Any]) -> Conv1x1:
+def _flat(a: Array) -> Flat:
+    """An array for a pickle. NumPy's own form has bits in it that crash NumPy once they are tampered with."""
+    return a.tobytes(), a.shape, a.dtype.str
+
+
+def _unflat(flat: Flat) -> Array:
+    data, shape, dtype = flat
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def _rebuilt(cls: type[Conv1x1], weight: Flat, bias: Flat | None, options: dict[str, Any]) -> Conv1x1:
     if not issubclass(cls, Conv1x1):
         raise TypeError(f"expected Conv1x1 or a subclass of it, got {cls!r}")
-    return cls.__new__(cls, weight, bias, **options)
+    return cls.__new__(cls, _unflat(weight), None if bias is None else _unflat(bias), **options)

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import _check, _check_quantized, _conv1x1
 from ._check import Activation, Array
-from .conv import Conv1x1, _kept
+from .conv import Conv1x1, Flat, _flat, _kept, _unflat
 from .runtime import default_arithmetic
 
 if TYPE_CHECKING:
@@ -521,7 +521,8 @@ class QConv1x1:
 
     def __reduce__(self) -> tuple[Any, ...]:
         options = {n: getattr(self, n) for n in ("channel_axis", "stride", "groups", "activation")}
-        arguments = tuple(getattr(self, n) for n in _PICKLED)
+        values = [getattr(self, n) for n in _PICKLED]
+        arguments = tuple(None if v is None else _flat(np.asarray(v)) for v in values)
         return _rebuilt, (type(self), arguments, options, self._snr), getattr(self, "__dict__", None)
 
     def __repr__(self) -> str:
@@ -549,9 +550,12 @@ def _scale_and_zero_point(a: Array, dtype: np.dtype[Any], percentile: float, nam
     return scale, dtype.type(np.clip(np.rint(info.min - lo / scale), info.min, info.max))
 
 
-def _rebuilt(cls: type[QConv1x1], arguments: tuple[Any, ...], options: dict[str, Any], snr: float | None) -> QConv1x1:
+def _rebuilt(
+    cls: type[QConv1x1], arguments: tuple[Flat | None, ...], options: dict[str, Any], snr: float | None
+) -> QConv1x1:
     if not issubclass(cls, QConv1x1):
         raise TypeError(f"expected QConv1x1 or a subclass of it, got {cls!r}")
-    layer = cls.__new__(cls, *arguments, **options)
+    values: list[Any] = [None if a is None else _unflat(a) for a in arguments]
+    layer = cls.__new__(cls, *values, **options)
     object.__setattr__(layer, "_snr", snr)
     return layer
