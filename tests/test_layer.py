@@ -326,9 +326,10 @@ def test_other_threads_run_during_a_long_call(normal: Any) -> None:
 # ------------------------------------------------------------------------------------------ signals and fork
 
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
 import numpy as np
 from conv1x1 import Conv1x1
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process that was started in the background ignores it
 x = np.broadcast_to(np.ones((1, 16384), np.float32), (300_000, 16384))
 layer = Conv1x1(np.ones((64, 16384), np.float32))
 out = np.zeros((300_000, 64), np.float32)
