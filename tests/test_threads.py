@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
+import warnings
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -147,6 +150,41 @@ def test_an_array_cannot_be_resized_during_a_call(normal: Any, which: str) -> No
     assert len(refused) == 1
     assert weakref.getweakrefcount(array) == 0
     array.resize((7, 7), refcheck=False)
+
+
+@pytest.mark.parametrize("which", ["x", "residual", "out"])
+def test_an_array_may_be_reshaped_during_a_call(normal: Any, which: str) -> None:
+    """NumPy lets others set its shape at any time. A call goes by the one it saw first, or refuses it."""
+    w = normal(48, 64)
+    arrays = {"x": normal(3000, 64), "residual": normal(3000, 48), "out": np.empty((3000, 48), np.float32)}
+    layer, array, done = Conv1x1(w), arrays[which], threading.Event()
+    expected, right = layer(arrays["x"], arrays["residual"]).tobytes(), array.shape
+    reshaped = [0]
+
+    def reshape() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            while not done.is_set():
+                for shape in (right[::-1], (array.size,), (2, right[0] // 2, right[1]), right):
+                    array.shape = shape
+                    reshaped[0] += 1
+                time.sleep(0.0001)
+
+    thread = threading.Thread(target=reshape)
+    thread.start()
+    called = 0
+    try:
+        end = time.monotonic() + 30
+        while (called < 50 or reshaped[0] < 1000) and time.monotonic() < end:
+            with suppress(ValueError):
+                y = layer(arrays["x"], arrays["residual"], arrays["out"], threads=2)
+                called += 1
+                assert y.tobytes() == expected
+    finally:
+        done.set()
+        thread.join()
+    assert called >= 50
+    assert reshaped[0] >= 1000
 
 
 def test_arrays_dropped_during_a_call(normal: Any) -> None:

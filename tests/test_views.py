@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
-from conv1x1 import Conv1x1, conv1x1, reference
+from conv1x1 import Conv1x1, QConv1x1, conv1x1, reference
 
 REPEATABLE = settings(derandomize=True, deadline=None, max_examples=400, database=None)
 
@@ -133,7 +133,7 @@ def test_any_view(exact: Any, call: Call) -> None:
 NOTHING = """
 import itertools
 import numpy as np
-from conv1x1 import Conv1x1, conv1x1, reference
+from conv1x1 import Conv1x1, QConv1x1, conv1x1, reference
 
 def result_shape(shape, axis, filters, stride):
     shape = list(shape)
@@ -236,6 +236,25 @@ def test_out_over_x(exact: Any, channels: int, filters: int, axis: int) -> None:
         out = memory[at + offset : at + offset + y_size].reshape(shape_y)
         layer(x, out=out)
         np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize(("x_type", "y_type"), [("uint8", "uint8"), ("uint8", "int32"), ("float16", "float64")])
+def test_out_of_another_type_over_x(exact: Any, x_type: str, y_type: str) -> None:
+    """At every byte, aligned or not; a quantised layer too."""
+    values, w = np.abs(exact(7, 5)).astype(x_type), np.abs(exact(6, 5)).astype("int8")
+    layers: list[Any] = [Conv1x1(w, dtype=y_type)]
+    if x_type == y_type:
+        layers.append(QConv1x1(0.5, np.uint8(3), w, 0.25, 1, 2, np.uint8(9)))
+    for layer in layers:
+        expected = layer(values)
+        for offset in range(-expected.nbytes - 1, values.nbytes + 2):
+            memory = np.zeros(values.nbytes + 2 * expected.nbytes + 2, np.uint8)
+            at = expected.nbytes + 1
+            x: Any = np.ndarray(values.shape, x_type, memory, at)
+            out: Any = np.ndarray(expected.shape, y_type, memory, at + offset)
+            x[...] = values
+            assert layer(x, out=out) is out
+            assert out.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("step", [1, 2])
