@@ -38,8 +38,8 @@ constexpr size_t first_level_bytes = 24000;
 constexpr size_t most_l2_bytes = size_t{2} << 20;
 
 // Multiply-adds in one unit of work at most: signals are looked at between units, and Ctrl-C shall not wait for long.
-// Some milliseconds with vectors, some tens of them without.
-constexpr size_t longest_unit = size_t{1} << 28, longest_portable_unit = size_t{1} << 25;
+// Some milliseconds with vectors, ten or twenty without.
+constexpr size_t longest_unit = size_t{1} << 28, longest_portable_unit = size_t{1} << 23;
 
 // How many runs of pixels a walk over `axes` has, and how long each is.
 struct Shape {
