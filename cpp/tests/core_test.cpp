@@ -2,6 +2,9 @@
 //
 //     core_test [CASES [ISA]]     how many random convolutions to run by every kernel, 300 unless said; and the best
 //                                 instruction set that must be found
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -445,6 +448,42 @@ void test_threads() {
   check(wrong == 0, "the same bits from several callers");
 }
 
+// Whoever asks meanwhile, and for however many threads.
+void test_num_threads_during_calls() {
+  const KernelTable* table = kernels(best_isa(cpu(), nullptr), cpu());
+  Plain<float> large(3136, 64, 64);
+  const std::vector<float> alone = large.run(table, 1);
+  std::atomic<int> wrong{0};
+  at_once(4, [&](int caller) {
+    for (int i = 0; i < 40; ++i) {
+      if (caller == 0) set_num_threads(1 + i % 5);
+      wrong += large.run(table, get_num_threads()) != alone;
+    }
+  });
+  check(wrong == 0, "the same bits while the number of threads changes");
+}
+
+// A child has a pool of its own, and its parent the one it had, whether or not others were calling.
+void test_forks() {
+  const KernelTable* table = kernels(best_isa(cpu(), nullptr), cpu());
+  Plain<float> large(3136, 64, 64);
+  const std::vector<float> alone = large.run(table, 1);
+  const auto fork_between_calls = [&] {
+    std::atomic<int> wrong{large.run(table, 3) != alone};
+    const pid_t child = fork();
+    if (child == 0) _exit(large.run(table, 3) != alone);
+    int status = 1;
+    wrong += child < 0 || waitpid(child, &status, 0) != child || status != 0;
+    wrong += large.run(table, 3) != alone;
+    return wrong == 0;
+  };
+  for (int i = 0; i < 3; ++i) check(fork_between_calls(), "the same bits on both sides of a fork");
+  at_once(3, [&](int caller) {
+    for (int i = 0; i < 10; ++i)
+      check(caller == 0 ? fork_between_calls() : large.run(table, 3) == alone, "the same bits while another forks");
+  });
+}
+
 void test_stop() {
   const KernelTable* table = kernels(best_isa(cpu(), nullptr), cpu());
   for (int threads : {1, 3}) {
@@ -481,6 +520,7 @@ void test_list() {
 
 int main(int count, char** arguments) {
   using namespace conv1x1;
+  make_pool();
   test_dispatch();
   if (count > 2)
     check(isa_name(best_isa(cpu(), nullptr)) == std::string(arguments[2]), "what this processor has is found");
@@ -489,6 +529,8 @@ int main(int count, char** arguments) {
   test_conversions();
   test_callers_arithmetic();
   test_threads();
+  test_num_threads_during_calls();
+  test_forks();
   test_stop();
   test_list();
   test_every_kernel(count > 1 ? std::strtoul(arguments[1], nullptr, 10) : 300);
