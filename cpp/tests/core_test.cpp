@@ -13,6 +13,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
+#include <iterator>
 #include <memory>
 #include <random>
 #include <string>
@@ -116,14 +118,34 @@ void test_dispatch() {}
 
 void test_every_kernel(size_t cases) {
   std::mt19937_64 random(20240229);  // its numbers are the standard's, the same everywhere
-  size_t ways = 0;
-  for (size_t i = 0; i < cases; ++i) {
+  size_t ways = 0, quantized = 0, x[dtype_count] = {}, weight[dtype_count] = {}, sums[dtype_count] = {},
+         result[dtype_count] = {};
+  for (size_t i = 0; i < cases;) {
     uint8_t bytes[96];
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random() >> 32);
-    ways += check_every_kernel(bytes, sizeof(bytes));
+    const Compared compared = check_every_kernel(bytes, sizeof(bytes));
+    if (compared.ways == 0) continue;
+    ++i;
+    ways += compared.ways;
+    quantized += compared.quantized;
+    ++x[size_t(compared.x)], ++weight[size_t(compared.weight)], ++sums[size_t(compared.sums)];
+    ++result[size_t(compared.result)];
   }
-  std::printf("%zu convolutions, each by every kernel: %zu ways in all\n", cases, ways);
+  std::printf("%zu convolutions, %zu of them quantized, each by every kernel: %zu ways in all\n", cases, quantized,
+              ways);
+  const auto all_met = [](const auto& counts, std::initializer_list<DType> but = {}) {
+    size_t met = but.size();
+    for (const size_t count : counts) met += count > 0;
+    return met == std::size(counts);
+  };
+  if (cases < 100) return;
   check(ways >= 4 * cases, "every convolution is computed in several ways");
+  check(all_met(x, {DType::int64}), "pixels of every type");
+  check(all_met(weight, {DType::float16, DType::bfloat16, DType::boolean, DType::int64}), "weights of every type");
+  check(all_met(result, {DType::boolean}), "results of every type");
+  for (const DType type : {DType::float32, DType::float64, DType::int32})
+    check(sums[size_t(type)] * 10 >= cases, "enough sums of every type");
+  check(quantized * 10 >= cases, "enough quantized ones");
 }
 
 // ------------------------------------------------------------- a plain layer, for bits, threads and lists

@@ -1,17 +1,25 @@
 // A convolution made from bytes, run by every kernel this machine can run, and compared with the definition.
 //
-// The bytes decide on shape, strides, alignment, types, stride, groups, bias, residual, activation, threads and
-// numbers; any bytes will do, and where they end there are zeros. The arrays lie against pages that cannot be touched.
-// Bits must be equal, except those of NaN, and no byte of y's memory may change but its elements'. What differs is
-// printed, and the process aborts.
+// The bytes decide on shapes, strides, alignment, byte orders, types, stride, groups, bias, residual, activation or
+// zero points and scales, threads and numbers; any bytes will do. The arrays lie against pages that cannot be touched,
+// and none can be written to but y. Bits must be equal, except those of NaN, and no byte of y's memory may change but
+// its elements'. What differs is printed, with the bytes, and the process aborts.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "../kernel.h"
+
 namespace conv1x1 {
 
-// The number of ways it was computed.
-size_t check_every_kernel(const uint8_t* bytes, size_t count);
+struct Compared {
+  size_t ways = 0;  // it was computed in; none where an exact sum cannot be promised
+  DType x, weight, sums, result;
+  bool quantized;
+};
+
+// Where there shall be helpers, after make_pool().
+Compared check_every_kernel(const uint8_t* bytes, size_t count);
 
 }  // namespace conv1x1

@@ -2,7 +2,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../thread_pool.h"
 #include "every_kernel.h"
+
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+  conv1x1::make_pool();
+  return 0;
+}
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t count) {
   conv1x1::check_every_kernel(bytes, count);
