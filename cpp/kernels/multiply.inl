@@ -78,8 +78,8 @@ inline __attribute__((always_inline)) void store_quantized(const typename V::Reg
   const typename V::Reg zero = V::broadcast(reinterpret_cast<const char*>(&a.zero_point));
 #pragma GCC unroll 32
   for (int j = 0; j < N; ++j) {
-    const typename V::Float of_lanes =
-        V::floats(scale + (a.bias_per_row ? 0 : j * ptrdiff_t(V::width * sizeof(float))));
+    const typename V::Float of_lanes =  // of rows there need not be as many as lanes
+        a.bias_per_row ? V::float_broadcast(scale) : V::floats(scale + j * ptrdiff_t(V::width * sizeof(float)));
 #pragma GCC unroll 32
     for (int i = 0; i < R; ++i) {
       const typename V::Float by = a.bias_per_row ? V::float_broadcast(scale + i * ptrdiff_t(sizeof(float))) : of_lanes;

@@ -33,6 +33,7 @@
 #include "../thread_pool.h"
 #include "../weights.h"
 #include "every_kernel.h"
+#include "made_of_bytes.h"
 
 namespace conv1x1 {
 namespace {
@@ -114,6 +115,16 @@ void test_dispatch() {}
 
 #endif
 
+// Every table of kernels that rounds once.
+std::vector<const KernelTable*> fused_tables() {
+  Cpu fused;
+  fused.fma = true;
+  std::vector<const KernelTable*> tables = {kernels(Isa::portable, fused)};
+  for (size_t i = 1; i < isa_count; ++i)
+    if (cpu().supports[i]) tables.push_back(kernels(static_cast<Isa>(i), cpu()));
+  return tables;
+}
+
 // ------------------------------------------------------------------------------------------- every kernel
 
 void test_every_kernel(size_t cases) {
@@ -146,6 +157,47 @@ void test_every_kernel(size_t cases) {
   for (const DType type : {DType::float32, DType::float64, DType::int32})
     check(sums[size_t(type)] * 10 >= cases, "enough sums of every type");
   check(quantized * 10 >= cases, "enough quantized ones");
+}
+
+// -------------------------------------------------------------------------------- what was found by it
+
+// An array that ends where a page begins that cannot be touched.
+std::unique_ptr<Placed> at_the_end(DType dtype, ptrdiff_t count) {
+  Bytes bytes(nullptr, 0);
+  return std::make_unique<Placed>(bytes, dtype, Index{count}, Placed::Lies::contiguous);
+}
+
+// Where rows are filters, a kernel reads the scales of its rows and not as many as there are lanes.
+void test_scales_of_rows() {
+  for (const KernelTable* table : fused_tables()) {
+    for (size_t i = 0; i < table->family_count; ++i) {
+      const MultiplyFamily& family = table->families[i];
+      if (sums_of(family.operand) != DType::int32) continue;
+      for (size_t vectors = 1; vectors <= family.max_vectors; ++vectors) {
+        for (size_t rows = 1; rows <= family.max_rows[vectors - 1]; ++rows) {
+          const size_t width = family.width, lanes = vectors * width;
+          const std::vector<uint32_t> ones(rows + lanes, 0x00010001);
+          const auto scales = at_the_end(DType::float32, static_cast<ptrdiff_t>(rows));
+          scales->fill([] { return 3; });
+          std::vector<uint8_t> out(rows * lanes);
+          Multiply m{};
+          m.rows = reinterpret_cast<const char*>(ones.data());
+          m.row_stride = 4;
+          m.lanes = m.rows + 4 * rows;
+          m.lane_vector = static_cast<ptrdiff_t>(4 * width);
+          m.channels = m.columns = m.blocks = 1;
+          m.out = reinterpret_cast<char*>(out.data());
+          m.out_row = static_cast<ptrdiff_t>(lanes);
+          m.bias_per_row = true;
+          m.scale = scales->array().data;
+          m.hi = 255;
+          m.last_lanes = width;
+          family.fn[vectors - 1][rows - 1](m);
+          check(out == std::vector<uint8_t>(rows * lanes, 6), std::string("scaled sums with ") + isa_name(table->isa));
+        }
+      }
+    }
+  }
 }
 
 // ------------------------------------------------------------- a plain layer, for bits, threads and lists
@@ -555,6 +607,7 @@ int main(int count, char** arguments) {
   test_forks();
   test_stop();
   test_list();
+  test_scales_of_rows();
   test_every_kernel(count > 1 ? std::strtoul(arguments[1], nullptr, 10) : 300);
   std::printf("%d passed, %d failed\n", passed.load(), failed.load());
   return failed ? 1 : 0;
