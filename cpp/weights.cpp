@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <new>
 
@@ -31,15 +32,23 @@ size_t product(size_t a, size_t b) {
   return a * b;
 }
 
+// Wherever it lies: an array may be of floats and begin at an odd address.
+template <class T>
+double number_at(const char* numbers, size_t index) {
+  T value;
+  std::memcpy(&value, numbers + index * sizeof(T), sizeof(T));
+  return static_cast<double>(value);
+}
+
 double number(Given from, size_t index) {
   switch (from.dtype) {
-    case DType::float32: return reinterpret_cast<const float*>(from.data)[index];
-    case DType::int8: return reinterpret_cast<const signed char*>(from.data)[index];
-    case DType::uint8: return reinterpret_cast<const unsigned char*>(from.data)[index];
-    case DType::int16: return reinterpret_cast<const int16_t*>(from.data)[index];
-    case DType::uint16: return reinterpret_cast<const uint16_t*>(from.data)[index];
-    case DType::int32: return reinterpret_cast<const int32_t*>(from.data)[index];
-    default: return reinterpret_cast<const double*>(from.data)[index];
+    case DType::float32: return number_at<float>(from.data, index);
+    case DType::int8: return number_at<signed char>(from.data, index);
+    case DType::uint8: return number_at<unsigned char>(from.data, index);
+    case DType::int16: return number_at<int16_t>(from.data, index);
+    case DType::uint16: return number_at<uint16_t>(from.data, index);
+    case DType::int32: return number_at<int32_t>(from.data, index);
+    default: return number_at<double>(from.data, index);
   }
 }
 

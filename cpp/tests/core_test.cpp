@@ -32,6 +32,7 @@
 #include "../problem.h"
 #include "../thread_pool.h"
 #include "../weights.h"
+#include "elements.h"
 #include "every_kernel.h"
 #include "made_of_bytes.h"
 
@@ -161,9 +162,10 @@ void test_every_kernel(size_t cases) {
 
 // -------------------------------------------------------------------------------- what was found by it
 
-// An array that ends where a page begins that cannot be touched.
-std::unique_ptr<Placed> at_the_end(DType dtype, ptrdiff_t count) {
-  Bytes bytes(nullptr, 0);
+// An array that ends where a page begins that cannot be touched, or as far before it as `skew` says.
+std::unique_ptr<Placed> at_the_end(DType dtype, ptrdiff_t count, uint8_t skew = 0) {
+  const uint8_t choices[] = {static_cast<uint8_t>(skew ? 3 : 0), skew};
+  Bytes bytes(choices, skew ? 2 : 1);
   return std::make_unique<Placed>(bytes, dtype, Index{count}, Placed::Lies::contiguous);
 }
 
@@ -197,6 +199,18 @@ void test_scales_of_rows() {
         }
       }
     }
+  }
+}
+
+// Weights may begin at any address.
+void test_weights_at_an_odd_address() {
+  for (const DType type : {DType::float32, DType::float64, DType::int32, DType::int16, DType::uint16}) {
+    const auto odd = at_the_end(type, 3, 1);
+    double next = 0;
+    odd->fill([&] { return ++next; });
+    const Weights weights({odd->array().data, type}, {}, {}, 1, 3, 1);
+    const char* panel = weights.packed(Operand::float64, 4).panel(0, 0);
+    check(element(panel, DType::float64) == 1 && element(panel + 16, DType::float64) == 3, "weights at an odd address");
   }
 }
 
@@ -608,6 +622,7 @@ int main(int count, char** arguments) {
   test_stop();
   test_list();
   test_scales_of_rows();
+  test_weights_at_an_odd_address();
   test_every_kernel(count > 1 ? std::strtoul(arguments[1], nullptr, 10) : 300);
   std::printf("%d passed, %d failed\n", passed.load(), failed.load());
   return failed ? 1 : 0;
