@@ -52,8 +52,8 @@ struct Given {
 
 class Weights {
  public:
-  // weight: (groups * out_channels, in_channels); bias, scale: (groups * out_channels) or null; at any address. They stay,
-  // unchanged, as long as this object. `scale` (float32) makes a quantized layer.
+  // weight: (groups * out_channels, in_channels); bias, scale: (groups * out_channels) or null; at any address. They
+  // stay, unchanged, as long as this object. `scale` (float32) makes a quantized layer.
   Weights(Given weight, Given bias, Given scale, size_t groups, size_t out_channels, size_t in_channels);
   ~Weights();
   Weights(const Weights&) = delete;

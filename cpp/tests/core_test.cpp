@@ -261,16 +261,6 @@ struct Plain {
   Problem problem;
 };
 
-// Every table of kernels that rounds once.
-std::vector<const KernelTable*> fused_tables() {
-  Cpu fused;
-  fused.fma = true;
-  std::vector<const KernelTable*> tables = {kernels(Isa::portable, fused)};
-  for (size_t i = 1; i < isa_count; ++i)
-    if (cpu().supports[i]) tables.push_back(kernels(static_cast<Isa>(i), cpu()));
-  return tables;
-}
-
 std::string as_hex(uint64_t bits) {
   char text[24];
   std::snprintf(text, sizeof(text), "0x%016llx", static_cast<unsigned long long>(bits));
