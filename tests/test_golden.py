@@ -9,6 +9,7 @@ import hashlib
 import platform
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,9 +73,13 @@ GOLDEN = {
 Case = tuple[str, str, "str | None"]
 
 
-#: The portable kernels, which take long, do one batch: for them it is split up as for the others.
-BATCHES = [(isa, case) for isa in CONFIG["isas_supported"] for case in GOLDEN]
-BATCHES = [(isa, case) for isa, case in BATCHES if isa != "portable" or case == ("float32", "float32", None)]
+#: The portable kernels, which take long, do one batch, and VNNI's, which are of integers, do those: the work is split
+#: up for them as for the others.
+BATCHES = [
+    (isa, case)
+    for isa, case in product(CONFIG["isas_supported"], GOLDEN)
+    if {"portable": case == ("float32", "float32", None), "avx512vnni": "int" in case[0]}.get(isa, True)
+]
 
 
 def numbers(*shape: int, seed: int, dtype: Any) -> Any:
