@@ -50,7 +50,8 @@ struct Geometry {
     const size_t rank = 1 + bytes.below(4);
     axis = bytes.one_in(2) ? bytes.below(rank) : rank - 1;
     keep_axis = !(filters() == 1 && bytes.one_in(2));
-    size_t most = 1000;  // pixels
+    // Pixels: as many as can be multiplied in a hundred ways, sanitized, within a second.
+    size_t most = std::clamp<size_t>((1 << 18) / (filters() * in_channels + 1), 1, 1000);
     for (size_t i = 0; i < rank; ++i) {
       steps[i] = i != axis && bytes.one_in(4) ? 1 + bytes.below(3) : 1;
       const size_t n = i == axis ? groups * in_channels : std::min(most, some(20, 500));
