@@ -54,13 +54,15 @@ Placed::Placed(Bytes& bytes, DType dtype, const Index& shape, Lies lies) : dtype
   for (size_t i = 0; i < rank; ++i) order[i] = i;
   for (size_t i = plain ? 0 : rank; i > 1; --i) std::swap(order[i - 1], order[bytes.below(i)]);
   strides_.resize(rank);
-  ptrdiff_t step = size;
+  constexpr ptrdiff_t most = 1 << 20;
+  ptrdiff_t step = size, whole = size;  // bytes, as the axes lie so far
+  for (const ptrdiff_t n : shape) whole *= std::max<ptrdiff_t>(n, 1);
   bytes_ = size_of(dtype);
   for (size_t i = rank; i-- > 0;) {
     const size_t axis = order[i];
     const ptrdiff_t n = std::max<ptrdiff_t>(shape[axis], 1);
     ptrdiff_t stride = step;
-    switch (!plain && step * n < 1 << 15 ? bytes.below(10) : 0) {
+    switch (plain ? 0 : bytes.below(10)) {
       case 5: stride += size; break;
       case 6: stride *= 2; break;
       case 7: stride += 1; break;
@@ -68,6 +70,8 @@ Placed::Placed(Bytes& bytes, DType dtype, const Index& shape, Lies lies) : dtype
       case 9: stride = lies == Lies::maybe_repeatedly ? 0 : stride; break;
       default: break;
     }
+    if (whole / step * stride > most) stride = step;
+    if (stride > 0) whole = whole / step * stride;
     step = std::max(step, stride * n);
     bytes_ += static_cast<size_t>((n - 1) * stride);
     const bool backwards = !plain && bytes.one_in(4);
