@@ -248,7 +248,7 @@ def test_blocks_of_channels(normal: Any, dtype: str, orientation: str) -> None:
                 blocks.add(Conv1x1(w).plan(x)["channel_block"])
                 same_bits(conv1x1(x, w), one)
                 same_bits(conv1x1(x.T.copy(), w, channel_axis=0).T, one)
-    assert len(blocks) > 2
+    assert len(blocks) > 1
 
 
 @pytest.mark.parametrize(("channels", "filters"), SIZES)
