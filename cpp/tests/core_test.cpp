@@ -548,6 +548,7 @@ void test_forks() {
   const std::vector<float> alone = large.run(table, 1);
   const auto fork_between_calls = [&] {
     std::atomic<int> wrong{large.run(table, 3) != alone};
+    std::fflush(stdout);
     const pid_t child = fork();
     if (child == 0) _exit(large.run(table, 3) != alone);
     int status = 1;
