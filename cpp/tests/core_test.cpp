@@ -52,6 +52,7 @@ void check(bool right, const std::string& what) {
 
 constexpr unsigned fma3 = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;           // leaf 1, c
 constexpr unsigned avx2 = 1u << 5, f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31;      // leaf 7, b
+constexpr unsigned vnni = 1u << 11;                                                                // leaf 7, c
 constexpr unsigned sse_saved = 0x3, ymm_saved = 0x7, zmm_saved = 0xe7, no_upper_zmm_saved = 0x67;  // XCR0
 constexpr unsigned all_one = osxsave | avx | fma3 | f16c, all_512 = f | dq | bw | vl, all_seven = avx2 | all_512;
 
@@ -60,6 +61,7 @@ constexpr struct {
   unsigned one_c, seven_b, saved;
   bool fma;
   const char* best;
+  unsigned seven_c = 0;
 } processors[] = {
     {"the bare baseline", 0, 0, 0, false, "portable"},
     {"everything", all_one, all_seven, zmm_saved, true, "avx512"},
@@ -82,6 +84,10 @@ constexpr struct {
     {"no AVX-512BW", all_one, all_seven & ~bw, zmm_saved, true, "avx2"},
     {"no AVX-512VL", all_one, all_seven & ~vl, zmm_saved, true, "avx2"},
     {"AVX-512 without AVX2, which nobody sells", all_one, all_512, zmm_saved, true, "portable"},
+    {"everything and VNNI", all_one, all_seven, zmm_saved, true, "avx512vnni", vnni},
+    {"all but VNNI, and VNNI's neighbours", all_one, all_seven, zmm_saved, true, "avx512", ~vnni},
+    {"VNNI, only YMM saved", all_one, all_seven, ymm_saved, true, "avx2", vnni},
+    {"VNNI, no AVX-512BW", all_one, all_seven & ~bw, zmm_saved, true, "avx2", vnni},
 };
 
 void test_dispatch() {
@@ -89,13 +95,15 @@ void test_dispatch() {
     X86 answers{};
     answers.one.c = p.one_c;
     answers.seven.b = p.seven_b;
+    answers.seven.c = p.seven_c;
     answers.saved = p.saved;
     const Cpu found = x86_cpu(answers);
     check(found.fma == p.fma, std::string("fma with ") + p.what);
     check(isa_name(best_isa(found, nullptr)) == std::string(p.best), std::string("the instruction set with ") + p.what);
-    const bool two = p.best != std::string("portable"), three = p.best == std::string("avx512");
+    const std::string best = p.best;
+    const bool four = best == "avx512vnni", three = four || best == "avx512", two = best != "portable";
     check(found.supports[size_t(Isa::portable)] && found.supports[size_t(Isa::avx2)] == two &&
-              found.supports[size_t(Isa::avx512)] == three,
+              found.supports[size_t(Isa::avx512)] == three && found.supports[size_t(Isa::avx512vnni)] == four,
           std::string("what is supported with ") + p.what);
   }
   // Vendor, family, whether a 64-byte operation costs two: Zen 4, Zen 5, Zen 2, and Intel with Zen 4's number.
