@@ -329,7 +329,7 @@ class Explanation:
         plan = self.plan
         pixels = counted(math.prod(self._pixels("products")), "pixel")
         counts = [counted(len(self.channels), "channel"), counted(self._filters, "filter"), pixels]
-        special = {"few_filters": "16 channels", "few_channels": "whole pixels"}
+        special = {"few_filters": "16 channels", "few_channels": "all channels"}
         at_once = special.get(plan["orientation"], f"{plan['rows']} rows × {plan['lanes']} lanes")
         tile = f"{at_once} at once, {counted(plan['tile_pixels'], 'pixel')} a tile"
         moved = f"{_bytes(self.bytes_read)} read, {_bytes(self.bytes_written)} written"
