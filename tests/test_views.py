@@ -240,16 +240,19 @@ def test_out_over_x(exact: Any, channels: int, filters: int, axis: int) -> None:
 
 @pytest.mark.parametrize(("x_type", "y_type"), [("uint8", "uint8"), ("uint8", "int32"), ("float16", "float64")])
 def test_out_of_another_type_over_x(exact: Any, x_type: str, y_type: str) -> None:
-    """At every byte, aligned or not; a quantised layer too."""
-    values, w = np.abs(exact(7, 5)).astype(x_type), np.abs(exact(6, 5)).astype("int8")
+    """By a byte or by all, aligned or not, over several tiles, the last of which is read when the first is written; a
+    quantised layer too."""
+    values, w = np.abs(exact(40_000, 5)).astype(x_type), np.abs(exact(6, 5)).astype("int8")
     layers: list[Any] = [Conv1x1(w, dtype=y_type)]
     if x_type == y_type:
         layers.append(QConv1x1(0.5, np.uint8(3), w, 0.25, 1, 2, np.uint8(9)))
     for layer in layers:
+        assert layer.plan(values)["tiles"] > 1
         expected = layer(values)
-        for offset in range(-expected.nbytes - 1, values.nbytes + 2):
-            memory = np.zeros(values.nbytes + 2 * expected.nbytes + 2, np.uint8)
-            at = expected.nbytes + 1
+        ends = (-expected.nbytes, 0, values.nbytes // 2, values.nbytes)
+        for offset in (end + by for end in ends for by in (-5, -4, -1, 0, 1)):
+            memory = np.zeros(values.nbytes + 2 * expected.nbytes + 12, np.uint8)
+            at = expected.nbytes + 6
             x: Any = np.ndarray(values.shape, x_type, memory, at)
             out: Any = np.ndarray(expected.shape, y_type, memory, at + offset)
             x[...] = values
