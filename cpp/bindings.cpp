@@ -19,6 +19,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "conv.h"
@@ -863,6 +864,7 @@ PYBIND11_MODULE(_conv1x1, m) {
       "know_bfloat16", [](int number) { bfloat16_number = number; }, py::arg("type_number"));
   m.def("peak_gflops", peak_gflops, py::arg("dtype"));
   m.def("read_gbs", read_gbs, py::arg("bytes"));
+  static_assert(std::is_integral_v<DefaultArithmetic::Word>, "an int of Python's, on every processor");
   m.attr("DEFAULT_ARITHMETIC") = DefaultArithmetic::standard;
   m.def(
       "swap_arithmetic",

@@ -5,6 +5,8 @@
 #include <xmmintrin.h>
 #elif defined(__aarch64__)
 #include <cstdint>
+#else
+#include <cfenv>
 #endif
 
 namespace conv1x1 {
@@ -24,18 +26,21 @@ class DefaultArithmetic {
   static Word get() { return _mm_getcsr(); }
   static void set(Word w) { _mm_setcsr(w); }
 #elif defined(__aarch64__)
-  struct Word {
-    uint64_t modes, flags;
-  };
-  static constexpr Word standard = {};
+  using Word = uint64_t;  // FPCR and, above it, FPSR: 32 bits of each are in use
+  static constexpr Word standard = 0;
   static Word get() {
-    Word w;
-    __asm__ volatile("mrs %0, fpcr\n\tmrs %1, fpsr" : "=r"(w.modes), "=r"(w.flags) : : "memory");
-    return w;
+    uint64_t modes, flags;
+    __asm__ volatile("mrs %0, fpcr\n\tmrs %1, fpsr" : "=r"(modes), "=r"(flags) : : "memory");
+    return modes | flags << 32;
   }
   static void set(Word w) {
-    __asm__ volatile("msr fpcr, %0\n\tmsr fpsr, %1" : : "r"(w.modes), "r"(w.flags) : "memory");
+    __asm__ volatile("msr fpcr, %0\n\tmsr fpsr, %1" : : "r"(w & 0xffffffffu), "r"(w >> 32) : "memory");
   }
+#else  // all that is known of another processor's modes
+  using Word = int;
+  static constexpr Word standard = FE_TONEAREST;
+  static Word get() { return std::fegetround(); }
+  static void set(Word w) { std::fesetround(w); }
 #endif
 
  private:
