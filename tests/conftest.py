@@ -86,7 +86,7 @@ def rounded() -> Callable[[Fraction, Any], float]:
 def fresh_python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run code in a Python of its own, for what must not touch this one: environment, signals, crashes, memory."""
 
-    def run(code: str, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(code: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("CONV1X1_", "OMP_"))} | environment
         command = [sys.executable, "-W", "error", "-X", "faulthandler", "-c", code]
         return subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout, check=False)

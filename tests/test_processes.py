@@ -153,7 +153,7 @@ for name, call in calls.items():
         pause = random.random() * 0.01
         pid = os.fork()
         if pid == 0:
-            signal.alarm(20)
+            signal.alarm(100)
 
             def forever():
                 while True:
@@ -187,7 +187,7 @@ warnings.filterwarnings("ignore", message=".*multi-threaded")
 def in_child(check):
     pid = os.fork()
     if pid == 0:
-        signal.alarm(20)
+        signal.alarm(100)
         os._exit(0 if check() else 1)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
@@ -203,7 +203,7 @@ def busy():
 thread = threading.Thread(target=busy)
 for _ in range(2):
     for _ in range(5):
-        subprocess.run(["true"], preexec_fn=lambda: os._exit(1) if not right() else None, check=True, timeout=20)
+        subprocess.run(["true"], preexec_fn=lambda: os._exit(1) if not right() else None, check=True, timeout=100)
     if not thread.is_alive():
         thread.start()
 # Two threads fork while a third is inside a call, and children fork as well.
@@ -230,7 +230,7 @@ children = []
 def fork(*_):
     pid = os.fork()
     if pid == 0:
-        signal.alarm(20)
+        signal.alarm(100)
         children.append(None)
     else:
         children.append(pid)
@@ -394,7 +394,7 @@ def test_without_proc() -> None:
         [*hidden, mount + '"$@"', "sh", sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     done(run)
@@ -526,7 +526,7 @@ def press():
 
 with restricted(isa=isa):
     layer(x[:1])
-    for _ in range(5):
+    while sum(seconds < 0.2 for seconds in waited) < 3 and len(waited) < 15:
         thread = threading.Thread(target=press)
         thread.start()
         try:
@@ -536,7 +536,7 @@ with restricted(isa=isa):
             waited.append(moment() - sent[-1])
         thread.join()
     assert (layer(x[:100], threads=threads) == channels).all()
-print("done" if sorted(waited)[2] < 0.2 else waited)
+print("done" if sum(seconds < 0.2 for seconds in waited) == 3 else waited)
 """
 )
 
@@ -566,7 +566,7 @@ class Stop(Exception):
     pass
 
 seen = {"alarms": 0, "others": 0, "stopped": 0, "finished": 0}
-may_stop = False  # one exception for each call, and none that comes when the call is over
+may_stop = False  # every other call; one exception for each, and none that comes when the call is over
 pixel, out = x[:3], np.empty_like(y)
 right_pixel = y[:3].tobytes()
 
@@ -576,7 +576,7 @@ def on_alarm(*_):
     assert layer(pixel).tobytes() == right_pixel  # a handler may compute, small
     if seen["alarms"] % 10 == 0:
         assert right()  # and large: on its own, the pool is its caller's
-    if seen["alarms"] % 10 == 5 and may_stop:
+    if may_stop:
         may_stop = False
         raise Stop
 
@@ -594,23 +594,25 @@ def storm():
 
 thread = threading.Thread(target=storm)
 thread.start()
-many, all_of_y = np.broadcast_to(x, (10, *x.shape)), np.broadcast_to(y, (10, *y.shape))
-out = np.empty(all_of_y.shape, "f")
-end = time.monotonic() + float(os.environ["SECONDS"])
+wide = Conv1x1(random.standard_normal((256, 2048)).astype("f"))  # for calls of more than the 50 ms between two looks
+many = np.broadcast_to(random.standard_normal((1, 2048)).astype("f"), (60_000, 2048))
+one, out = wide(many[:1]), np.empty((60_000, 256), "f")
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-while time.monotonic() < end:
+while min(seen.values()) < int(os.environ["TIMES"]):
+    stops = seen["stopped"] <= seen["finished"]
+    out[[0, -1]] = np.nan
     try:
-        may_stop = True
-        layer(many, out=out, threads=3)
+        may_stop = stops
+        wide(many, out=out, threads=3)
         may_stop = False
-        assert np.array_equal(out, all_of_y)
+        assert (out == one).all()
         seen["finished"] += 1
     except Stop:
-        seen["stopped"] += 1
+        seen["stopped"] += out[0, 0] == one[0, 0] and np.isnan(out[-1, -1])  # in the middle of the call
 signal.setitimer(signal.ITIMER_REAL, 0)
 stop.set()
 thread.join()
-assert right() and min(seen.values()) > 3, seen
+assert right()
 print("done")
 """
 )
@@ -618,7 +620,7 @@ print("done")
 
 def test_a_storm_of_signals(fresh_python: Any) -> None:
     """Calls go on or stop where a handler raised; handlers compute too, inside the call that they interrupt."""
-    done(fresh_python(STORM, SECONDS="3"))
+    done(fresh_python(STORM, timeout=300, TIMES="5"))
 
 
 # ---------------------------------------------------------------------------------------------- environment

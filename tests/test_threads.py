@@ -174,7 +174,7 @@ def test_an_array_may_be_reshaped_during_a_call(normal: Any, which: str) -> None
     thread.start()
     called = 0
     try:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 300
         while (called < 50 or reshaped[0] < 1000) and time.monotonic() < end:
             with suppress(ValueError):
                 y = layer(arrays["x"], arrays["residual"], arrays["out"], threads=2)
@@ -194,14 +194,13 @@ def test_arrays_dropped_during_a_call(normal: Any) -> None:
     box: dict[str, Any] = {}
 
     def drop() -> None:
-        for _ in range(300):
+        while not stop.wait(0.0005):
             box.clear()
-            stop.wait(0.0005)
 
     stop, results = threading.Event(), []
     thread = threading.Thread(target=drop)
     thread.start()
-    for _ in range(10):
+    while len(results) < 10:
         box.update(layer=Conv1x1(w), x=kept.copy())
         layer, x = box.get("layer"), box.get("x")
         if layer is None or x is None:
@@ -211,7 +210,6 @@ def test_arrays_dropped_during_a_call(normal: Any) -> None:
         results.append(layer(*arguments, threads=2).tobytes())
     stop.set()
     thread.join()
-    assert results
     assert set(results) == {expected}
 
 
