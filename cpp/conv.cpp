@@ -367,11 +367,11 @@ class LayerTile {
   template <class Arguments>
   Arguments plain_filters() const {
     Arguments a{};
-    a.weights = weights_.row(group_, 0);
+    a.weights = weights_.row(group_, filter_);
     a.filter_stride = weights_.row_bytes;
     a.channels = problem_.in_channels;
-    a.filters = problem_.out_channels;
-    a.bias = weights_.bias_at(group_, 0);
+    a.filters = filters_;
+    a.bias = weights_.bias_at(group_, filter_);
     return a;
   }
 
@@ -422,7 +422,7 @@ class LayerTile {
       for (size_t first = 0; first < run.n; first += block) {
         const ptrdiff_t offset = static_cast<ptrdiff_t>(first) * size_;
         f.x = data_.x + run.x + offset;
-        f.out = data_.y + run.y + offset;
+        f.out = data_.y + y_filter(problem_.y) + run.y + offset;
         f.pixels = std::min(block, run.n - first);
         plan_.table->few_channels[index(problem_.arithmetic)](f);
       }
@@ -439,7 +439,7 @@ class LayerTile {
     alignas(64) char x_rows[most_rows * block * 8], x_raw[most_rows * block * 8];
     alignas(64) char y_rows[most_rows * block * 8], y_raw[most_rows * block * 8];
     const KernelTable& table = *plan_.table;
-    const size_t channels = problem_.in_channels, filters = problem_.out_channels;
+    const size_t channels = problem_.in_channels, filters = filters_;
     const size_t size = static_cast<size_t>(size_), x_size = size_of(problem_.x.dtype),
                  y_size = size_of(problem_.y.dtype);
     const ConvertFn from_x = conversion(problem_.x.dtype, problem_.arithmetic);

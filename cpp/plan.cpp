@@ -28,9 +28,6 @@ namespace {
 size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 size_t round_up(size_t n, size_t multiple) { return ceil_div(n, multiple) * multiple; }
 
-// Below this many microseconds of work, waking another thread costs more than it brings.
-constexpr double worth_threads = 60;
-
 // What stays in the first-level cache while something else streams past it.
 constexpr size_t first_level_bytes = 24000;
 
@@ -283,7 +280,8 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
       granule;
   if (plan.scratch_y) tile = std::min(tile, std::max(round_up(1024, granule), granule));
   plan.chunk_filters = std::max<size_t>(p.out_channels, 1);
-  if (plan.scratch_y && plan.order == Order::chain)
+  const bool cuts_filters = plan.method == Method::multiply;  // the other kernels pass over x once for all filters
+  if (plan.scratch_y && cuts_filters)
     plan.chunk_filters = std::max(budget / (std::clamp(p.pixels, size_t{1}, tile) * size) / column, size_t{1}) * column;
 
   const double flop = (p.arithmetic == DType::int32 ? 0.5 : 2.0) * static_cast<double>(p.pixels) *
@@ -294,7 +292,7 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
           static_cast<double>(p.in_channels * size_of(p.x.dtype) + p.out_channels * size_of(p.y.dtype)) +
       static_cast<double>(p.groups * p.in_channels * p.out_channels * size);
   plan.microseconds = flop / 80e3 + bytes / 40e3;
-  plan.threads = plan.microseconds < worth_threads ? 1 : max_threads;
+  plan.threads = plan.microseconds < machine.worth_threads ? 1 : max_threads;
   if (plan.threads > 1) {
     // Enough units that nobody waits long for the last one: smaller tiles first, then fewer filters at a time.
     const size_t wanted = static_cast<size_t>(plan.threads) * 8;
@@ -303,7 +301,7 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
       return ceil_div(p.pixels, tile) * ceil_div(p.out_channels, plan.chunk_filters) * p.groups;
     };
     if (units() < wanted) tile = std::min(tile, std::max(smallest, round_up(ceil_div(p.pixels, wanted), granule)));
-    if (units() < wanted && plan.order == Order::chain) {
+    if (units() < wanted && cuts_filters) {
       const size_t parts = ceil_div(wanted, std::max<size_t>(units(), 1));
       const size_t chunk =
           round_up(ceil_div(plan.chunk_filters, parts), std::max(plan.family->width, rows ? column : 0));
@@ -320,7 +318,7 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
   plan.tiles = ceil_div(p.pixels, tile);
   plan.tile_pixels = tile;
   plan.chunk_filters = std::min(plan.chunk_filters, std::max<size_t>(p.out_channels, 1));
-  if (plan.method == Method::multiply) {
+  if (cuts_filters) {
     const size_t most = plan.table->isa == Isa::portable ? longest_portable_unit : longest_unit;
     const size_t filters = most / (tile * std::max<size_t>(p.in_channels, 1)),
                  step = rows ? column : plan.family->width;

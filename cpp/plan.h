@@ -41,6 +41,7 @@ struct Machine {
   Restriction only;
   bool halves_pair_up = false;
   size_t l2_bytes = 1 << 20;
+  double worth_threads = 60;  // microseconds of work, below which waking another thread costs more than it brings
 };
 
 struct Plan {
@@ -55,7 +56,8 @@ struct Plan {
   bool fuse_residual = false;  // the kernel adds the residual
   size_t tile_pixels = 1;
   size_t tiles = 1;
-  size_t chunk_filters = 1;         // filters (of one group) that a tile is multiplied with before its results leave
+  size_t chunk_filters = 1;         // filters (of one group) that a tile is multiplied with before its results leave;
+                                    // all of them, except where the method is to multiply
   size_t chunks = 1;                // in each group
   size_t channel_block = 1;         // channels multiplied before the sums are left in y or scratch and resumed
   size_t x_pitch = 0, y_pitch = 0;  // elements (or pairs, quads) between rows of a staged tile and of the scratch

@@ -124,6 +124,18 @@ def test_the_order_is_that_of_one_group(normal: Any, isa: str, groups: int) -> N
 # ------------------------------------------------------------------------------------ whatever is different
 
 
+@pytest.mark.parametrize(("channels", "filters"), [(1, 3), (3, 3), (4, 4), (3, 1), (40, 3), (5, 9)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_more_threads_than_pixels_are_worth(normal: Any, isa: str, dtype: str, channels: int, filters: int) -> None:
+    """A residual and an activation would tell if a kernel did anything twice."""
+    x, w = normal(30_000, channels, dtype=dtype), normal(filters, channels, dtype=dtype)
+    residual = normal(30_000, filters, dtype=dtype)
+    layer = Conv1x1(w, activation="leaky_relu")
+    one = layer(x, residual, threads=1)
+    for n in (9, 64):
+        same_bits(layer(x, residual, threads=n), one)
+
+
 @pytest.mark.parametrize(
     ("shape", "filters", "axis"),
     [

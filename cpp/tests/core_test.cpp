@@ -227,10 +227,14 @@ void test_weights_at_an_odd_address() {
 // x (pixels, channels) → y (pixels, filters), of thirds and sevenths that round at every step.
 template <class T>
 struct Plain {
-  Plain(size_t pixels, size_t channels, size_t filters, Activation activation = Activation::none)
-      : x(pixels * channels), w(filters * channels), bias(filters), y(pixels * filters) {
+  Plain(size_t pixels, size_t channels, size_t filters, Activation activation = Activation::none, bool adds = false)
+      : x(pixels * channels),
+        w(filters * channels),
+        bias(filters),
+        residual(adds ? pixels * filters : 0),
+        y(pixels * filters) {
     unsigned state = 1;
-    for (auto* values : {&x, &w, &bias})
+    for (auto* values : {&x, &w, &bias, &residual})
       for (T& value : *values) value = static_cast<T>((state = state * 1664525 + 1013904223) >> 20) / 7 - 293;
     dtype = sizeof(T) == sizeof(double) ? DType::float64 : DType::float32;
     weights =
@@ -241,18 +245,25 @@ struct Plain {
     const ptrdiff_t x_shape[] = {n, c}, y_shape[] = {n, k}, x_strides[] = {c * size, size},
                     y_strides[] = {k * size, size};
     const size_t steps[] = {1, 1};
+    const Array added{bytes(residual), dtype, false, 2, y_shape, y_strides};
     problem = make_problem(dtype, {bytes(x), dtype, false, 2, x_shape, x_strides},
-                           {bytes(y), dtype, false, 2, y_shape, y_strides}, nullptr, 1, true, steps, 1, filters);
+                           {bytes(y), dtype, false, 2, y_shape, y_strides}, adds ? &added : nullptr, 1, true, steps, 1,
+                           filters);
   }
 
   Layer layer(const Plan& plan, std::vector<T>& out) {
-    return {{bytes(x), bytes(out), nullptr},
+    return {{bytes(x), bytes(out), bytes(residual)},
             &problem,
             &plan,
             &weights->packed(plan.family->operand, plan.family->width),
             epilogue};
   }
-  Plan plan(const KernelTable* table, int threads) const { return make_plan(problem, {table, {}}, threads); }
+  // Threads are worth their while for any work.
+  Plan plan(const KernelTable* table, int threads) const {
+    Machine machine{table, {}};
+    machine.worth_threads = 0;
+    return make_plan(problem, machine, threads);
+  }
   std::vector<T> run(const KernelTable* table, int threads) {
     const Plan chosen = plan(table, threads);
     std::vector<T> out(y.size());
@@ -262,7 +273,7 @@ struct Plain {
   }
   static char* bytes(std::vector<T>& values) { return reinterpret_cast<char*>(values.data()); }
 
-  std::vector<T> x, w, bias, y;
+  std::vector<T> x, w, bias, residual, y;
   DType dtype;
   std::unique_ptr<Weights> weights;
   Epilogue epilogue;
@@ -360,7 +371,7 @@ std::vector<char> numbers(DType dtype, size_t n) {
 }
 
 template <class Call>
-uint64_t hash_of_call(const Call& call, const Machine& machine) {
+uint64_t hash_of_call(const Call& call, const Machine& machine, int threads) {
   Hash all;
   for (const auto& [n, c, k] : {std::tuple{1, 37, 9}, std::tuple{2, 3, 4}, std::tuple{3, 20, 40}, std::tuple{5, 64, 7},
                                 std::tuple{61, 19, 33}, std::tuple{22, 45, 2}}) {
@@ -389,7 +400,8 @@ uint64_t hash_of_call(const Call& call, const Machine& machine) {
                        {y.data(), call.y, false, 2, y_shape, y_strides.data()}, nullptr, 1, true, steps, 1, filters);
       problem.quantized = call.quantized;
       problem.narrow_weights = weights.narrow();
-      const Plan plan = make_plan(problem, machine, 1);
+      Plan plan = make_plan(problem, machine, threads);
+      plan.threads = std::min(plan.threads, 3);  // who does which part does not matter
       const Layer layer{{x.data(), y.data(), nullptr},
                         &problem,
                         &plan,
@@ -402,15 +414,18 @@ uint64_t hash_of_call(const Call& call, const Machine& machine) {
   return all.total;
 }
 
-// By the kernel of choice, and sums of integers by every kernel.
+// By the kernel of choice, and sums of integers by every kernel; whole, and cut for many threads.
 void check_types(const KernelTable* table) {
   for (const auto& call : calls) {
     const auto check_call = [&](const Machine& machine) {
-      const uint64_t bits = hash_of_call(call, machine);
-      check(bits == call.bits,
-            std::string("the bits of ") + call.what + " with " + isa_name(table->isa) + ": " + as_hex(bits));
+      for (const int threads : {1, 64}) {
+        const uint64_t bits = hash_of_call(call, machine, threads);
+        check(bits == call.bits, std::string("the bits of ") + call.what + " with " + isa_name(table->isa) + " and " +
+                                     std::to_string(threads) + " threads: " + as_hex(bits));
+      }
     };
     Machine machine{table, {}};
+    machine.worth_threads = 0;
     check_call(machine);
     if (call.arithmetic != DType::int32) continue;
     for (size_t i = 0; i < table->family_count; ++i) {
@@ -534,6 +549,28 @@ void test_threads() {
   check(wrong == 0, "the same bits from several callers");
 }
 
+// Every method, with its tiles and filters cut for more threads than there is work for.
+template <class T>
+void test_cut_for_many_threads() {
+  for (const KernelTable* table : fused_tables()) {
+    for (const size_t pixels : {1, 5, 300, 2000}) {
+      for (const size_t channels : {1, 2, 3, 4, 32, 50}) {
+        for (const size_t filters : {1, 2, 3, 4, 5, 40}) {
+          Plain<T> plain(pixels, channels, filters, Activation::leaky_relu, true);
+          const Plan whole = plain.plan(table, 1);
+          Plan cut = plain.plan(table, 64);
+          cut.threads = 3;
+          std::vector<T> y(plain.y.size());
+          const Layer layer = plain.layer(cut, y);
+          const bool finished = convolve(&layer, 1, nullptr, nullptr);
+          check(finished && y == plain.run(table, 1), "the same bits, cut for many threads");
+          check(pixels < 2000 || cut.tiles > whole.tiles, "what is cut has more parts");
+        }
+      }
+    }
+  }
+}
+
 // Whoever asks meanwhile, and for however many threads.
 void test_num_threads_during_calls() {
   const KernelTable* table = kernels(best_isa(cpu(), nullptr), cpu());
@@ -616,6 +653,8 @@ int main(int count, char** arguments) {
   test_conversions();
   test_callers_arithmetic();
   test_threads();
+  test_cut_for_many_threads<float>();
+  test_cut_for_many_threads<double>();
   test_num_threads_during_calls();
   if (count <= 2) test_forks();  // an emulator of one process does not survive them
   test_stop();

@@ -150,7 +150,7 @@ void for_each_machine(const Problem& problem, size_t l2_bytes, Fn fn) {
     if (cpu().supports[i]) tables.push_back(kernels(static_cast<Isa>(i), cpu()));
   std::set<const MultiplyFn* const*> seen;  // an instruction set may have those of another
   for (const KernelTable* table : tables) {
-    Machine machine{table, {}, cpu().halves_pair_up, l2_bytes};
+    Machine machine{table, {}, cpu().halves_pair_up, l2_bytes, 0};
     fn(machine);
     for (size_t f = 0; f < table->family_count; ++f) {
       const MultiplyFamily& family = table->families[f];
@@ -262,19 +262,21 @@ Compared check_every_kernel(const uint8_t* data, size_t count) {
                                  static_cast<int>(g.axis), g.keep_axis, g.steps, g.groups, g.filters());
   problem.quantized = quantized;
   problem.narrow_weights = weights.narrow();
-  const int threads = bytes.one_in(4) ? 3 : 1;
+  constexpr int numbers_of_threads[] = {1, 1, 3, 64};
+  const int threads = bytes.one_of(numbers_of_threads);
   const bool new_thread = bytes.one_in(8);                           // whose scratch is no larger than it must be
   const size_t l2_bytes = size_t{1} << (bytes.one_in(4) ? 13 : 20);  // small: more tiles, and blocks of channels
   Compared compared{0, x.dtype(), chosen.weight, types.arithmetic, types.result, quantized};
 
   for_each_machine(problem, l2_bytes, [&](const Machine& machine) {
     Plan plan = make_plan(problem, machine, threads);
-    plan.threads = threads;  // for little work too
+    plan.threads = std::min(plan.threads, 3);  // who does which part does not matter
     const auto fail = [&](const char* what) {
       std::fprintf(stderr,
-                   "%s: isa %s (fused %d), method %d, %zu vectors of %zu, orientation %d, staged %d, scratch %d; "
+                   "%s: isa %s (fused %d), for %d threads, method %d, %zu vectors of %zu, orientation %d, staged %d, "
+                   "scratch %d; "
                    "%zu pixels, %zu groups of %zu -> %zu; %s x %s + %s%s, in %s -> %s\n",
-                   what, isa_name(machine.table->isa), machine.table->fused, static_cast<int>(plan.method),
+                   what, isa_name(machine.table->isa), machine.table->fused, threads, static_cast<int>(plan.method),
                    plan.vectors, plan.family->width, static_cast<int>(plan.orientation), plan.stage_x, plan.scratch_y,
                    problem.pixels, g.groups, g.in_channels, g.out_channels, name(x.dtype()), name(chosen.weight),
                    biased ? name(chosen.bias) : "nothing", adds ? " + a residual" : "", name(types.arithmetic),
@@ -284,6 +286,7 @@ Compared check_every_kernel(const uint8_t* data, size_t count) {
       std::fprintf(stderr, "\n");
       std::abort();
     };
+    if (plan.chunks > 1 && plan.method != Method::multiply) fail("filters cut for a kernel that takes all");
     const Layer layer{{x_array.data, y_array.data, adds ? residual_array.data : nullptr},
                       &problem,
                       &plan,
