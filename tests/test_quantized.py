@@ -6,7 +6,9 @@ import copy
 import io
 import itertools
 import pickle
+import re
 import threading
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from conv1x1 import (
     Conv1x1,
     QConv1x1,
+    _calibration,
     conv1x1_integer,
     qlinear_conv1x1,
     reference_integer,
@@ -537,6 +540,91 @@ def test_hard_weights_from_floats() -> None:
     assert vector(vector.quantize(x.T)).shape == (50,)
 
 
+def test_a_calibration_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not copied, nor its result kept; however small the pieces, the outcome is that of all at once."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(300, 200, 32)).astype(F)
+    layer = Conv1x1(random.normal(size=(48, 32)))
+    for percentile, most in ((100, 0.4), (99, 0.6)):
+        tracemalloc.start()
+        try:
+            QConv1x1.from_float(layer, calibration=x, percentile=percentile)
+            assert tracemalloc.get_traced_memory()[1] < most * x.nbytes
+        finally:
+            tracemalloc.stop()
+    for options in ({}, {"stride": 3}, {"channel_axis": 0}, {"channel_axis": 1, "stride": (2, 1)}):
+        w = random.normal(size=(5, 7)).astype(F)
+        image = np.moveaxis(random.normal(size=(16, 31, 7)).astype(F), -1, options.get("channel_axis", -1))
+        for percentile in (100, 99.5, 60):
+            made = []
+            for piece in (1, 300, 2**16):
+                monkeypatch.setattr(_calibration, "_PIECE", piece)
+                made.append(QConv1x1.from_float(Conv1x1(w, **options), calibration=image, percentile=percentile))
+            lo, hi = np.percentile(image.astype(np.float64), (100 - percentile, percentile))
+            for quantised in made:
+                assert quantised.x_scale == pytest.approx((hi - lo) / 255, rel=1e-6)
+                assert quantised.y_scale == made[0].y_scale
+                assert quantised.snr == pytest.approx(made[0].snr)
+    assert QConv1x1.from_float(Conv1x1(w), calibration=np.ones(7)).x_scale == F(1 / 255)  # one pixel
+
+
+def test_a_calibration_is_of_real_numbers_not_of_the_results_type() -> None:
+    """A layer that saturates its results is no measure of what the filters make."""
+    for dtype in (np.uint8, np.int8, np.int32, np.float16):
+        layer, x = a_float_layer(dtype=dtype)
+        quantised, real = (QConv1x1.from_float(a, calibration=x) for a in (layer, a_float_layer()[0]))
+        assert (quantised.y_scale, quantised.y_zero_point) == (real.y_scale, real.y_zero_point)
+        assert quantised.snr == real.snr
+    whole = Conv1x1(np.full((1, 3), 127, INT8))  # sums of these are refused without a type to sum them in
+    assert QConv1x1.from_float(whole, calibration=np.full((4, 3), 2**30, np.int32)).snr > 60
+
+
+@pytest.mark.parametrize("size", [0, 1e-323, 1e-300, 1e-46, 1e-45, 1e-40, 2e-38, 1e-36, 1e-30, 1e30, 3e38])
+def test_a_scale_is_always_a_number(size: float) -> None:
+    x = np.linspace(-size, size, 30).reshape(10, 3)
+    least = np.finfo(F).tiny
+    for w in (np.eye(3), np.full((2, 3), 1e-42), np.full((2, 3), 1e-300)):
+        for bias in (None, np.ones(len(w)), np.full(len(w), 1e-40)):
+            quantised = QConv1x1.from_float(Conv1x1(w, bias), calibration=x)
+            for scale in (quantised.x_scale, quantised.y_scale, quantised.w_scale.min()):
+                assert least <= scale < np.inf
+            y = quantised.dequantize(quantised(quantised.quantize(x)))
+            assert (np.abs(y - Conv1x1(w, bias)(x)) <= 2 * quantised.y_scale + 3 * quantised.x_scale).all()
+
+
+def test_what_no_scale_is_for() -> None:
+    for w, bias, x, says in [
+        (1.0, None, 1e39, "calibration reaches from 0 to 1e+39: quantised arrays stand for float32"),
+        (1e30, None, 1e30, "the layer's result reaches from 0 to 1e+60"),
+        (1e300, None, 1e-300, "filter 0 has weights up to 1e+300"),
+        (1.0, 1e38, 1e-30, "filter 0 has weights up to 1 and a bias of 1e+38"),
+        (1e300, None, 1e300, "the layer's result holds NaN or infinity"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(says)):
+            QConv1x1.from_float(Conv1x1([[w]], None if bias is None else [bias]), calibration=[[x]])
+
+
+def test_quantize_and_dequantize_take_numbers() -> None:
+    layer, x = a_float_layer()
+    quantised = QConv1x1.from_float(layer, calibration=x)
+    refused = ["abc", ["1", "2"], [b"1"], [None], {}, 1j, np.ones(2, "M8[s]"), np.zeros(2, "f4,f4"), [10**30, None]]
+    for values in [*refused, np.ma.array([1.0, 2.0], mask=[0, 1]), np.ma.array([1, 2])]:
+        for function, name in ((quantised.quantize, "x"), (quantised.dequantize, "y")):
+            with pytest.raises(TypeError, match=f"{name} (has dtype|is a masked array)"):
+                function(values)
+    for dtype in (np.float16, F, np.float64, np.longdouble):
+        with pytest.raises(ValueError, match="x holds NaN"):
+            quantised.quantize(np.array([1, np.nan], dtype))
+    for values in (np.nan, np.inf, [1, 0.5]):
+        with pytest.raises(ValueError, match="y holds numbers that are not whole"):
+            quantised.dequantize(values)
+    zero = int(quantised.x_zero_point)
+    for values in ([0, 0], np.zeros(2, bool), np.zeros(2, np.int64), np.zeros(2, ">f4"), np.zeros(2, np.float16)):
+        same(quantised.quantize(values), np.full(2, zero, UINT8))
+    same(quantised.quantize([1e300, -1e300, np.inf, -np.inf]), np.array([255, 0, 255, 0], UINT8))
+    same(quantised.dequantize([3.0, 7]), quantised.dequantize(np.array([3, 7], UINT8)))
+
+
 def test_quantize_rounds_to_even_and_clamps() -> None:
     layer = QConv1x1(0.5, np.int8(-100), np.ones((1, 1), INT8), 1, 0, 2, np.uint8(7))
     q = layer.quantize([[-1e30, -15, -14, -0.75, -0.25, 0], [0.25, 0.75, 113, 113.5, 114, np.inf]])
@@ -706,6 +794,8 @@ def test_errors_of_from_float() -> None:
         (ValueError, ["percentile"], (layer, x), {"percentile": 100.1}),
         (ValueError, ["percentile"], (layer, x), {"percentile": np.nan}),
         (ValueError, ["calibration is empty"], (layer, x[:0]), {}),
+        (ValueError, ["the layer's result is empty"], (Conv1x1(np.ones((0, 32))), x), {}),
+        (ValueError, ["x of shape (15, 16, 5) has 5 channels"], (layer, x[..., :5]), {}),
         (ValueError, ["calibration holds NaN"], (layer, np.full_like(x, np.nan)), {}),
         (TypeError, ["calibration has dtype complex64"], (layer, x.astype(np.complex64)), {}),
     ]:

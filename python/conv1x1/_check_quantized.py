@@ -183,6 +183,26 @@ def call(made: Integer, more: Requantize | None, x: Array, out: Any, threads: An
     _check.call(spec(made, more), x, None, out, threads)
 
 
+def real_numbers(x: ArrayLike) -> Array:
+    """What is to be quantised, as an array: real numbers, and no NaN."""
+    a = _plain(x, "x")
+    if a.dtype.kind not in "biuf" and not _check.is_bfloat16(a.dtype):
+        raise TypeError(f"x has dtype {a.dtype}; real numbers are expected, to quantise")
+    if a.dtype.kind not in "biu" and np.isnan(a).any():
+        raise ValueError("x holds NaN, for which there is no integer: pass np.nan_to_num(x), or leave those pixels out")
+    return a
+
+
+def whole_numbers(y: ArrayLike) -> Array:
+    """What stands for real numbers, as an array."""
+    a = _plain(y, "y")
+    if a.dtype.kind not in "iuf":
+        raise TypeError(f"y has dtype {a.dtype}; whole numbers are expected, as the layer gives them")
+    if a.dtype.kind == "f" and not (np.isfinite(a) & (np.rint(a) == a)).all():
+        raise ValueError("y holds numbers that are not whole: expected a result of the layer, before it is dequantised")
+    return a
+
+
 def _plain(value: ArrayLike, name: str) -> Array:
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array: pass {name}.filled(value) or {name}.data")

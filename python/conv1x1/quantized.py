@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _check, _check_quantized, _conv1x1
+from . import _calibration, _check, _check_quantized, _conv1x1
 from ._check import Activation, Array
 from .conv import Conv1x1, Flat, _flat, _kept, _unflat
 from .runtime import default_arithmetic
@@ -263,8 +263,11 @@ class QConv1x1:
         """The quantised form of a layer of floats, for pixels like those in `calibration`.
 
         Each filter becomes int8 with the zero point 0 and a scale of its own, for its largest weight to be ±127. The
-        scales and zero points of x and y follow from the range of `calibration`, and of what `layer` makes of it. A
-        range always has 0 in it, which is then held exactly. `snr` says how good the result is.
+        scales and zero points of x and y follow from the range of `calibration`, and of what `layer` makes of it in
+        real numbers: its `dtype`, if it has one, does not count. A range always has 0 in it, which is then held
+        exactly; no scale is below the least normal number of float32. `snr` says how good the result is.
+
+        The calibration is read in pieces and not copied; at a `percentile` below 100, only what that leaves out is.
 
         A chain of layers is made with each layer's `calibration` being the float result of the layer before: then the
         scale and zero point of that result come out the same for both, and the quantised layers fit.
@@ -312,20 +315,18 @@ class QConv1x1:
         if not 50 < percentile <= 100:
             raise ValueError(f"percentile must be > 50 and ≤ 100, got {percentile!r}")
         x = _check.data_array(calibration, "calibration")
-        y = layer(x).astype(np.float64)
-        x_scale, x_zero_point = _scale_and_zero_point(x, kind, percentile, "calibration")
-        y_scale, y_zero_point = _scale_and_zero_point(y, kind, percentile, "the layer's result")
-        filters = np.atleast_2d(layer.weight).astype(np.float64)
-        bias = np.zeros(len(filters)) if layer.bias is None else layer.bias.astype(np.float64)
-        # The scale of a filter also leaves its bias far inside int32; a filter of nothing but zeros can have any.
-        w_scale = np.maximum(np.abs(filters).max(axis=1, initial=0) / 127, np.abs(bias) / (float(x_scale) * 2**30))
-        w_scale = np.where(w_scale > 0, w_scale, 1).astype(np.float32)
-        w = np.clip(np.rint(filters / w_scale[:, None]), -127, 127).astype(np.int8)
-        b = np.rint(bias / (float(x_scale) * w_scale)).astype(np.int32)
+        for name, a in (("calibration", x), ("the layer's weight", layer.weight)):
+            if a.dtype.kind == "c":
+                raise TypeError(f"{name} has dtype {a.dtype}; quantised arrays stand for real numbers")
+        real = _calibration.real_valued(layer, x)
+        of_x, of_y = _calibration.reaches(x, real, percentile)
+        x_scale, x_zero_point = of_x.scale_and_zero_point(kind)
+        y_scale, y_zero_point = of_y.scale_and_zero_point(kind)
+        w, w_scale, b = _calibration.filters(layer, x_scale)
         made = cls(
             x_scale,
             x_zero_point,
-            w.reshape(layer.weight.shape),
+            w,
             w_scale,
             np.int8(0),
             y_scale,
@@ -336,9 +337,7 @@ class QConv1x1:
             groups=layer.groups,
             activation=layer.activation,
         )
-        noise = np.square(y - made.dequantize(made(made.quantize(x)))).sum()
-        snr = 10 * np.log10(np.square(y).sum() / noise) if noise else np.inf
-        object.__setattr__(made, "_snr", float(snr))
+        object.__setattr__(made, "_snr", _calibration.snr(x, real, made))
         return made
 
     def __call__(self, x: ArrayLike, out: Array | None = None, threads: int | None = None) -> Array:
@@ -352,13 +351,18 @@ class QConv1x1:
 
         Parameters
         ----------
-        x : array_like
-            Of any shape; what is outside the type's range is clamped.
+        x : array_like of real numbers
+            Of any shape. What is outside the type's range is clamped, infinities too.
 
         Returns
         -------
         ndarray
             Of the type of `x_zero_point`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When x is masked or holds no real numbers; or NaN, for which ONNX names no integer.
 
         Examples
         --------
@@ -370,8 +374,13 @@ class QConv1x1:
         """
         zero = self._made.x_zero_point
         info = np.iinfo(zero.dtype)
-        whole = np.rint(np.asarray(x, np.float32) / self._more.x_scale) + np.float32(zero)
-        return np.asarray(np.clip(whole, info.min, info.max).astype(zero.dtype))
+        with np.errstate(over="ignore"):  # what is too far for float32 is clamped in the end
+            whole = _check_quantized.real_numbers(x).astype(np.float32)
+            whole /= self._more.x_scale
+        np.rint(whole, out=whole)
+        whole += np.float32(zero)
+        np.clip(whole, info.min, info.max, out=whole)
+        return whole.astype(zero.dtype)
 
     @default_arithmetic()
     def dequantize(self, y: ArrayLike) -> Array:
@@ -387,6 +396,11 @@ class QConv1x1:
         ndarray
             In float32.
 
+        Raises
+        ------
+        TypeError, ValueError
+            When y is masked or holds anything but whole numbers.
+
         Examples
         --------
         >>> import numpy as np
@@ -396,7 +410,11 @@ class QConv1x1:
         array([[0. ],
                [1.5]], dtype=float32)
         """
-        return np.asarray((np.asarray(y, np.float32) - np.float32(self._more.y_zero_point)) * self._more.y_scale)
+        real = _check_quantized.whole_numbers(y).astype(np.float32)
+        real -= np.float32(self._more.y_zero_point)
+        with np.errstate(over="ignore"):
+            real *= self._more.y_scale
+        return real
 
     @property
     def weight(self) -> Array:
@@ -536,18 +554,6 @@ class QConv1x1:
             f"{', bias' if more.bias is not None else ''}, channel_axis={self.channel_axis}{''.join(options)}"
             f"{'' if self._snr is None else f', snr={self._snr:.1f} dB'}>"
         )
-
-
-def _scale_and_zero_point(a: Array, dtype: np.dtype[Any], percentile: float, name: str) -> tuple[np.float32, Any]:
-    """The scale and zero point with which `dtype` covers the range of `a` and 0."""
-    if not a.size or not np.isfinite(a).all():
-        wrong = "holds NaN or infinity" if a.size else "is empty"
-        raise ValueError(f"{name} {wrong}: expected finite numbers, to take the range of")
-    info = np.iinfo(dtype)
-    lo, hi = (float(v) for v in np.percentile(a, (100 - percentile, percentile)))
-    lo, hi = min(lo, 0.0), max(hi, 0.0)
-    scale = np.float32((hi - lo) / (info.max - info.min)) if hi > lo else np.float32(1)
-    return scale, dtype.type(np.clip(np.rint(info.min - lo / scale), info.min, info.max))
 
 
 def _rebuilt(
