@@ -37,9 +37,10 @@ namespace {
 
 // ---------------------------------------------------------------------------------------------- arrays
 
-// NumPy's number for bfloat16, a type that another package registers; _check tells it when it meets one.
-int bfloat16_number = -1;
+// NumPy's numbers for bfloat16, a type that other packages register, each its own; _check tells one when it meets it.
+std::vector<int> bfloat16_numbers;
 
+// NumPy's number for a type; none for bfloat16, which has several.
 int type_number(DType dtype) {
   using api = py::detail::npy_api;
   switch (dtype) {
@@ -47,7 +48,7 @@ int type_number(DType dtype) {
     case DType::float64: return api::NPY_DOUBLE_;
     case DType::int32: return api::NPY_INT_;
     case DType::float16: return 23;  // NPY_HALF, which pybind11 has no name for
-    case DType::bfloat16: return bfloat16_number;
+    case DType::bfloat16: return -1;
     case DType::uint8: return api::NPY_UBYTE_;
     case DType::int8: return api::NPY_BYTE_;
     case DType::uint16: return api::NPY_USHORT_;
@@ -64,20 +65,25 @@ const char* type_name(DType dtype) {
   return names[static_cast<size_t>(dtype)];
 }
 
+int number_of(PyObject* descr) { return py::detail::array_descriptor1_proxy(descr)->type_num; }
+
 // The type that a NumPy descriptor means, if it is supported.
 std::optional<DType> dtype_of(PyObject* descr) {
-  const int number = py::detail::array_descriptor1_proxy(descr)->type_num;
+  const int number = number_of(descr);
   for (size_t i = 0; i < dtype_count; ++i)
     if (number == type_number(static_cast<DType>(i))) return static_cast<DType>(i);
   // Where long and long long are both of 64 bits, or int and long both of 32.
   if (number == py::detail::npy_api::NPY_LONGLONG_ && sizeof(long long) == 8) return DType::int64;
   if (number == py::detail::npy_api::NPY_LONG_) return sizeof(long) == 8 ? DType::int64 : DType::int32;
+  if (std::find(bfloat16_numbers.begin(), bfloat16_numbers.end(), number) != bfloat16_numbers.end())
+    return DType::bfloat16;
   return std::nullopt;
 }
 
+// Whether numbers are in the other byte order. One's own has two names, '=' and that of the processor.
 bool swapped(PyObject* descr) {
-  const char order = py::detail::array_descriptor1_proxy(descr)->byteorder;
-  return order != '=' && order != '|';
+  constexpr char other = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? '>' : '<';
+  return py::detail::array_descriptor1_proxy(descr)->byteorder == other;
 }
 
 // An array of a supported type, as the core sees it: an ndarray, or an instance of a subclass that passed _check.
@@ -91,9 +97,9 @@ bool view(PyObject* object, Array& array, bool checked = false) {
   return true;
 }
 
-PyObject* new_array(int rank, const ptrdiff_t* shape, DType dtype) {
+PyObject* new_array(int rank, const ptrdiff_t* shape, int type_number) {
   const auto& api = py::detail::npy_api::get();
-  return api.PyArray_NewFromDescr_(api.PyArray_Type_, api.PyArray_DescrFromType_(type_number(dtype)), rank,
+  return api.PyArray_NewFromDescr_(api.PyArray_Type_, api.PyArray_DescrFromType_(type_number), rank,
                                    const_cast<ptrdiff_t*>(shape), nullptr, nullptr, 0, nullptr);
 }
 
@@ -164,6 +170,7 @@ struct Settings {
   size_t out_channels = 0;
   Epilogue epilogue;
   std::optional<DType> result;
+  int result_number = -1;  // NumPy's, of that type
   Factors factors;
 };
 
@@ -425,7 +432,12 @@ PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, Py
     Py_INCREF(out_object);
     return out_object;
   }
-  py::object result = py::reinterpret_steal<py::object>(new_array(g.rank, g.shape, types.result));
+  int number = type_number(types.result);
+  if (types.result == DType::bfloat16)  // the one that was asked for, or else x's
+    number = out_object != Py_None ? number_of(py::detail::array_proxy(out_object)->descr)
+             : s.result            ? s.result_number
+                                   : number_of(py::detail::array_proxy(x_object)->descr);
+  py::object result = py::reinterpret_steal<py::object>(new_array(g.rank, g.shape, number));
   Array y;
   if (!result || !view(result.ptr(), y)) return nullptr;
   if (!compute(s, weights, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads, {x_object, residual_object}))
@@ -510,7 +522,10 @@ std::unique_ptr<LayerState> make_state(py::tuple spec) {
   const auto activation = spec[6].cast<py::tuple>();
   s.epilogue =
       epilogue_of(activation[0].cast<std::string>(), activation[1].cast<double>(), activation[2].cast<double>());
-  if (!spec[7].is_none()) s.result = dtype_of(py::object(spec[7]).ptr());
+  if (const py::object asked = spec[7]; !asked.is_none()) {
+    s.result = dtype_of(asked.ptr());
+    s.result_number = number_of(asked.ptr());
+  }
   if (!requantize.is_none()) {  // multipliers, lo, hi, zero point
     const auto parts = requantize.cast<py::tuple>();
     of_scale = given(parts[0], 1);
@@ -861,7 +876,12 @@ PYBIND11_MODULE(_conv1x1, m) {
         py::arg("orientation") = py::none());
   m.def("config", config);
   m.def(
-      "know_bfloat16", [](int number) { bfloat16_number = number; }, py::arg("type_number"));
+      "know_bfloat16",
+      [](int number) {
+        if (std::find(bfloat16_numbers.begin(), bfloat16_numbers.end(), number) == bfloat16_numbers.end())
+          bfloat16_numbers.push_back(number);
+      },
+      py::arg("type_number"));
   m.def("peak_gflops", peak_gflops, py::arg("dtype"));
   m.def("read_gbs", read_gbs, py::arg("bytes"));
   static_assert(std::is_integral_v<DefaultArithmetic::Word>, "an int of Python's, on every processor");

@@ -65,11 +65,19 @@ class Spec(NamedTuple):
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """Whether this is the bfloat16 of ml_dtypes; the core is told its number."""
+    """Whether this is bfloat16, as ml_dtypes or another package registers it; the core is told its number."""
     if dtype.name != "bfloat16" or dtype.itemsize != 2:
         return False
     _conv1x1.know_bfloat16(dtype.num)
     return True
+
+
+def bare(value: ArrayLike) -> Array:
+    """An ndarray whose dtype says no more than the type of its numbers and their byte order; never a copy of one."""
+    a = np.asarray(value)
+    if a.dtype.kind not in "biuf" or (a.dtype.fields is None and a.dtype.metadata is None):
+        return a
+    return a.view(np.dtype(a.dtype.type).newbyteorder(a.dtype.byteorder))
 
 
 def is_integer(dtype: np.dtype[Any]) -> bool:
@@ -84,7 +92,7 @@ def data_array(x: ArrayLike, name: str) -> Array:
             f"{name} is a masked array, and a masked value has no place in a sum over channels: "
             f"pass {name}.filled(value) or {name}.data"
         )
-    a = np.asarray(x)
+    a = bare(x)
     if a.dtype.newbyteorder("=") in PIXELS or is_bfloat16(a.dtype):
         return a
     if is_integer(a.dtype):
@@ -112,7 +120,7 @@ def _numbers(w: ArrayLike, name: str) -> Array:
     """Weights or bias in float32, float64, int32 or a smaller integer type, native."""
     if isinstance(w, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array: pass {name}.filled(value) or {name}.data")
-    a = np.asarray(w)
+    a = bare(w)
     native = a.dtype.newbyteorder("=")
     if native == np.float16 or is_bfloat16(a.dtype):
         return a.astype(np.float32)
@@ -236,15 +244,36 @@ def result_dtype(value: DTypeLike | None) -> np.dtype[Any] | None:
         return None
     if isinstance(value, str) and value == "bfloat16":
         value = _bfloat16()
-    dtype = np.dtype(value)
+    dtype = as_dtype(value)
     if not _is_result(dtype):
         instead = {"b": "np.uint8", "u": "np.int64", "f": "np.float64"}.get(dtype.kind, "np.float32")
         raise TypeError(f"dtype={dtype} is no type of a result; supported are {_RESULT_NAMES}: pass dtype={instead}")
     if not dtype.isnative:
+        own = repr(dtype.name) if dtype.isbuiltin == 2 else f"np.{dtype.name}"
+        raise TypeError(f"dtype={dtype} is not this machine's byte order: pass dtype={own}, or an out of that order")
+    return np.dtype(dtype.type)
+
+
+def as_dtype(value: Any) -> np.dtype[Any]:
+    """What NumPy takes for a dtype; for what it does not, whatever it raises, a TypeError."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)
+    except Exception as error:
+        named = spelled(value).rpartition(".")[2]  # torch.float32, say
+        instead = named if named in map(str, RESULTS) else "float32"
         raise TypeError(
-            f"dtype={dtype} is not this machine's byte order: pass dtype=np.{dtype.name}, or an out of that order"
-        )
+            f"dtype={spelled(value)} is no dtype of NumPy's; supported are {_RESULT_NAMES}: pass dtype={instead!r}"
+        ) from error
     return dtype
+
+
+def spelled(value: Any) -> str:
+    """A value for a message, which may be long, or have no words for itself."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = object.__repr__(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _bfloat16() -> Any:
@@ -431,7 +460,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> 
     """Whether `out` can take a result of this shape (and of this dtype, where one was asked for)."""
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}: pass out=np.empty({shape}, np.float32)")
-    out = np.asarray(out)  # a subclass may say what it likes
+    out = bare(out)  # a subclass may say what it likes
     if not _is_result(out.dtype):
         raise TypeError(
             f"out has dtype {out.dtype}; supported are {_RESULT_NAMES}: pass out=np.empty({shape}, np.float32)"
@@ -439,8 +468,6 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> 
     if dtype is not None and out.dtype.newbyteorder("=") != dtype:
         raise TypeError(f"out has dtype {out.dtype}, but dtype={dtype} was asked for: leave dtype out, out decides")
     if out.shape != shape:
-        raise ValueError(
-            f"out has shape {out.shape}, expected {shape}: pass out=np.empty({shape}, np.{out.dtype.name})"
-        )
+        raise ValueError(f"out has shape {out.shape}, expected {shape}: pass out=np.empty({shape}, out.dtype)")
     if not out.flags.writeable:
         raise ValueError("out is read-only: pass a writable array, or leave out away")

@@ -206,7 +206,7 @@ def whole_numbers(y: ArrayLike) -> Array:
 def _plain(value: ArrayLike, name: str) -> Array:
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array: pass {name}.filled(value) or {name}.data")
-    return np.asarray(value)
+    return _check.bare(value)
 
 
 def _reach(zero: Array) -> int:

@@ -309,7 +309,7 @@ class QConv1x1:
         """
         if not isinstance(layer, Conv1x1):
             raise TypeError(f"layer must be a Conv1x1, got {type(layer).__name__}: make one of the weights first")
-        kind = np.dtype(dtype)
+        kind = _check.as_dtype(dtype)
         if kind not in _check_quantized.EIGHT_BITS:
             raise TypeError(f"dtype must be int8 or uint8, got {kind}")
         if not 50 < percentile <= 100:
