@@ -281,8 +281,10 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
   if (plan.scratch_y) tile = std::min(tile, std::max(round_up(1024, granule), granule));
   plan.chunk_filters = std::max<size_t>(p.out_channels, 1);
   const bool cuts_filters = plan.method == Method::multiply;  // the other kernels pass over x once for all filters
-  if (plan.scratch_y && cuts_filters)
-    plan.chunk_filters = std::max(budget / (std::clamp(p.pixels, size_t{1}, tile) * size) / column, size_t{1}) * column;
+  if (plan.scratch_y && cuts_filters) {
+    const size_t columns = budget / (std::clamp(p.pixels, size_t{1}, tile) * size) / column;
+    plan.chunk_filters = std::min(plan.chunk_filters, std::max(columns, size_t{1}) * column);
+  }
 
   const double flop = (p.arithmetic == DType::int32 ? 0.5 : 2.0) * static_cast<double>(p.pixels) *
                       static_cast<double>(p.in_channels) * static_cast<double>(p.out_channels) *
@@ -317,7 +319,6 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
   tile = std::min(tile, std::max<size_t>(p.pixels, 1));
   plan.tiles = ceil_div(p.pixels, tile);
   plan.tile_pixels = tile;
-  plan.chunk_filters = std::min(plan.chunk_filters, std::max<size_t>(p.out_channels, 1));
   if (cuts_filters) {
     const size_t most = plan.table->isa == Isa::portable ? longest_portable_unit : longest_unit;
     const size_t filters = most / (tile * std::max<size_t>(p.in_channels, 1)),

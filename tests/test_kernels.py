@@ -283,7 +283,7 @@ def test_a_type_that_is_not_the_arithmetics_goes_through_a_tile(exact: Any, isa:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_blocks_of_channels(exact: Any, isa: str, dtype: str, orientation: str, form: str) -> None:
     """So many channels that the sums are left in y, or in scratch, and resumed."""
-    pixels, channels, filters = 9, 40_009, 6
+    pixels, channels, filters = 9, 80_009, 6  # more than two blocks fit a second-level cache of any size
     limits = (-300.0, 500.0)
     x, w = exact(pixels, channels, dtype=dtype, most=2), exact(filters, channels, dtype=dtype, most=2)
     bias, residual = exact(filters), exact(pixels, filters, dtype=dtype, seed=1)
