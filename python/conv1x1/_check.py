@@ -281,7 +281,8 @@ def _bfloat16() -> Any:
         from ml_dtypes import bfloat16
     except ImportError:
         raise ImportError(
-            "dtype='bfloat16' is a type of the package ml_dtypes, which is not installed: pip install conv1x1[bfloat16]"
+            "dtype='bfloat16' is a type of the package ml_dtypes, which is not installed: "
+            'pip install ml_dtypes, or ".[bfloat16]" in a clone'
         ) from None
     return bfloat16
 
