@@ -27,6 +27,7 @@
 #include "fp_environment.h"
 #include "plan.h"
 #include "problem.h"
+#include "result.h"
 #include "thread_pool.h"
 #include "weights.h"
 
@@ -424,7 +425,8 @@ PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, Py
     in_place = !may_overlap(out, x) && !(adds && may_overlap(out, residual)) && !may_overlap_itself(out);
   }
   Types types;
-  if (!choose_types(x.dtype, adds ? &residual.dtype : nullptr, s.factors, asked, types)) return not_canonical();
+  if (choose_types(x.dtype, adds ? &residual.dtype : nullptr, s.factors, asked, types) != Refusal::none)
+    return not_canonical();
   if (in_place) {
     if (!compute(s, weights, types.arithmetic, x, out, adds ? &residual : nullptr, g, threads,
                  {x_object, residual_object, out_object}))
@@ -630,7 +632,7 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     if (!allocated && (!view(args[1], y) || y.rank != g.rank)) throw py::value_error("out does not fit the result");
     Types types;
     const DType* asked = !allocated ? &y.dtype : s.result ? &*s.result : nullptr;
-    if (!choose_types(x.dtype, nullptr, s.factors, asked, types))
+    if (choose_types(x.dtype, nullptr, s.factors, asked, types) != Refusal::none)
       throw py::type_error("x's type does not fit the layer");
     if (allocated) {
       y = {nullptr, types.result, false, g.rank, g.shape, strides};
@@ -729,6 +731,37 @@ PyObject* one_shot(PyObject*, PyObject* const* args, Py_ssize_t count) {
                           static_cast<size_t>(w.shape[1]));
     return call(s, weights, args[0], args[7], args[9], args[10]);
   });
+}
+
+// The types of a layer's call with these dtypes of x, residual and out (None where there is none); or why it is
+// refused, and the numbers to say so with.
+py::dict types_of(const py::tuple& spec, const py::object& x, const py::object& residual, const py::object& out) {
+  const auto type_of = [](const py::object& descr) -> std::optional<DType> {
+    if (descr.is_none()) return std::nullopt;
+    const std::optional<DType> type = dtype_of(descr.ptr());
+    if (!type) throw py::type_error("a dtype that is none of an array's");
+    return type;
+  };
+  const auto state = make_state(spec);
+  const Settings& s = state->settings;
+  const std::optional<DType> added = type_of(residual), asked = out.is_none() ? s.result : type_of(out);
+  const DType pixels = type_of(x).value();
+  const DType* adds = added ? &*added : nullptr;
+  Types types{};
+  const Refusal refusal = choose_types(pixels, adds, s.factors, asked ? &*asked : nullptr, types);
+  const Reach sums = reach(pixels, adds, s.factors, refusal);
+  const auto whole = [](double number) { return py::reinterpret_steal<py::object>(PyLong_FromDouble(number)); };
+  static constexpr const char* refusals[] = {"", "pixels", "beyond int32", "inexact"};
+  py::dict d;
+  d["refusal"] = refusals[static_cast<size_t>(refusal)];
+  d["arithmetic"] = type_name(types.arithmetic);
+  d["dtype"] = type_name(types.result);
+  d["integers"] = sums_integers(pixels, adds, s.factors);
+  d["weights"] = type_name(s.factors.weights);
+  d["product"] = whole(sums.product);
+  d["added"] = whole(sums.added);
+  d["limit"] = whole(sums.limit);
+  return d;
 }
 
 PyMethodDef functions[] = {
@@ -875,6 +908,7 @@ PYBIND11_MODULE(_conv1x1, m) {
   m.def("restrict", restrict_to, py::arg("isa") = py::none(), py::arg("kernel") = py::none(),
         py::arg("orientation") = py::none());
   m.def("config", config);
+  m.def("choose_types", types_of, py::arg("spec"), py::arg("x"), py::arg("residual"), py::arg("out"));
   m.def(
       "know_bfloat16",
       [](int number) {

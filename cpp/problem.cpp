@@ -94,56 +94,6 @@ void extent(const Array& a, const char*& low, const char*& high) {
 
 }  // namespace
 
-namespace {
-
-// The largest magnitude of a type of pixels.
-double magnitude(DType dtype) {
-  switch (dtype) {
-    case DType::boolean: return 1;
-    case DType::int8: return 128;
-    case DType::uint8: return 255;
-    case DType::int16: return 32768;
-    case DType::uint16: return 65535;
-    default: return 2147483648.0;
-  }
-}
-
-constexpr double int32_limit = 2147483647, exact_in_float64 = 9007199254740992;
-
-}  // namespace
-
-bool choose_types(DType x, const DType* residual, const Factors& f, const DType* asked, Types& types) {
-  if (x == DType::int64 || (residual && *residual == DType::int64) ||
-      (f.quantized && x != DType::uint8 && x != DType::int8))
-    return false;
-  if (f.quantized) {
-    types = {DType::int32, *asked};
-    return true;
-  }
-  const bool wide = asked && (*asked == DType::float64 || *asked == DType::int64);
-  if (!is_integer(x)) {
-    types = {x == DType::float64 || wide ? DType::float64 : DType::float32, asked ? *asked : x};
-    return true;
-  }
-  if (!f.integers || (residual && !is_integer(*residual)) || (!f.keeps_integers && !(asked && is_integer(*asked)))) {
-    types = {wide ? DType::float64 : DType::float32, asked ? *asked : DType::float32};
-    return true;
-  }
-  const double added = f.largest_bias + (residual ? magnitude(*residual) : 0);
-  const double products = static_cast<double>(f.in_channels) * magnitude(x);
-  const double by_type = products * f.type_limit + added, by_value = products * f.largest + added;
-  const bool bytes = size_of(x) == 1 && f.largest <= 255;
-  if (!asked && by_type > int32_limit && size_of(x) == 1 && f.type_limit <= 255) return false;
-  types.result = asked ? *asked : by_type <= int32_limit ? DType::int32 : DType::int64;
-  const bool from_int32 = types.result != DType::float16 && types.result != DType::bfloat16;
-  if (bytes && by_value <= int32_limit && !residual && f.clamps_to_integers && from_int32) {
-    types.arithmetic = DType::int32;
-    return true;
-  }
-  types.arithmetic = is_integer(types.result) || types.result == DType::float64 ? DType::float64 : DType::float32;
-  return types.arithmetic == DType::float32 || types.result == DType::float64 || by_value <= exact_in_float64;
-}
-
 Problem make_problem(DType arithmetic, const Array& x, const Array& y, const Array* residual, int channel_axis,
                      bool keep_axis, const size_t* steps, size_t groups, size_t out_channels) {
   Problem p;

@@ -92,28 +92,6 @@ class Runs {
   size_t index_[max_rank];
 };
 
-// What the types of a call depend on, besides those of x and of the result asked for.
-struct Factors {
-  bool integers = false;    // weights, and bias if there is one
-  double type_limit = 0;    // no weight of this type is further from 0
-  double largest = 0;       // weight, in magnitude
-  double largest_bias = 0;  // likewise
-  size_t in_channels = 0;   // in each group
-  bool quantized = false;
-  bool keeps_integers = true;      // the activation: none, or a clamp
-  bool clamps_to_integers = true;  // none, or a clamp between whole numbers
-};
-
-struct Types {
-  DType arithmetic, result;
-};
-
-// The type of the sums and that of the result: the data decide, `asked` (null: nothing was asked for) overrides the
-// result's. Integer pixels, weights, bias and residual give exact integers: int32 where no sum of those types can be
-// beyond it, else int64, except that 8-bit numbers are never widened without being asked to. False where an exact sum
-// cannot be promised, or x or residual is of no type of pixels.
-bool choose_types(DType x, const DType* residual, const Factors&, const DType* asked, Types&);
-
 // A call's geometry. `steps` has one entry an axis of x (1 on the channel axis); y and the residual have x's
 // axes, those steps applied, or all but the channel axis (`keep_axis` false).
 Problem make_problem(DType arithmetic, const Array& x, const Array& y, const Array* residual, int channel_axis,

@@ -166,13 +166,13 @@ void Weights::look_at_integers() {
   factors_.largest = std::max(-low, high);
   narrow_ = low >= -128 && high <= 127;
   // int32 stands for integers of any kind, as a list's are: then the smallest type that holds them counts.
-  const DType type = weight_.dtype;
-  const bool any = type == DType::int32;
-  factors_.type_limit = type == DType::int8 || (any && narrow_)                           ? 128
-                        : type == DType::uint8 || (any && low >= 0 && high <= 255)        ? 255
-                        : type == DType::int16 || (any && low >= -32768 && high <= 32767) ? 32768
-                        : type == DType::uint16 || (any && low >= 0 && high <= 65535)     ? 65535
-                                                                                          : 2147483648.0;
+  const auto within = [&](double least, double most) { return least <= low && high <= most; };
+  factors_.weights = weight_.dtype != DType::int32 ? weight_.dtype
+                     : narrow_                     ? DType::int8
+                     : within(0, 255)              ? DType::uint8
+                     : within(-32768, 32767)       ? DType::int16
+                     : within(0, 65535)            ? DType::uint16
+                                                   : DType::int32;
 }
 
 const PackedWeights& Weights::packed(Operand operand, size_t width) const {

@@ -11,6 +11,7 @@
 
 #include "kernel.h"
 #include "problem.h"
+#include "result.h"
 
 namespace conv1x1 {
 

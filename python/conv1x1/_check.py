@@ -27,7 +27,6 @@ RESULTS = tuple(map(np.dtype, (*_SHARED, "int64")))
 _PIXEL_NAMES = "float16, bfloat16, float32, float64, bool, uint8, int8, uint16, int16 and int32"
 _RESULT_NAMES = "float16, bfloat16, float32, float64, uint8, int8, uint16, int16, int32 and int64"
 _INT32 = np.iinfo(np.int32)
-_EXACT_IN_FLOAT64 = 2**53
 
 #: Names a user may give, and how many parameters each may carry.
 ACTIVATIONS = {
@@ -42,8 +41,6 @@ ACTIVATIONS = {
     "gelu": (0,),
     "clip": (2,),
 }
-#: Those that leave integers integers.
-_CLAMPS = ("", "relu", "relu6", "clip")
 _LEAKY_RELU_SLOPE = 0.01
 _MOST_AXES = 64  # NumPy's own limit
 _MOST_GROUPS = 2**31  # no filters at all would go into any number
@@ -391,70 +388,41 @@ def call(
             raise ValueError(f"residual has shape {residual.shape}, expected the result's, {shape}")
     if out is not None:
         check_out(out, shape, spec_.dtype)
-    check_sums(spec_, a, residual, spec_.dtype if out is None else out.dtype)
+    check_sums(spec_, a, residual, out)
     return a, residual, out, None if threads is None else positive_int(threads, "threads")
 
 
-def check_sums(spec_: Spec, x: Array, residual: Array | None, dtype: np.dtype[Any] | None) -> None:
+def check_sums(spec_: Spec, x: Array, residual: Array | None, out: Array | None) -> None:
     """Whether sums of integers are exact, in the type of the result."""
-    if spec_.requantize is not None:
-        if x.dtype not in (np.uint8, np.int8):
-            raise TypeError(f"x has dtype {x.dtype}; a quantised layer takes uint8 or int8")
+    types = _types(spec_, x, residual, out)
+    if not types["refusal"]:
         return
-    to_integers = spec_.activation[0] in _CLAMPS if dtype is None else is_integer(dtype)
-    if not to_integers or not sums_integers(spec_, x, residual):
-        return
-    channels, least, added = spec_.weight.shape[1], _least_type(spec_.weight), _added(spec_, residual)
-    terms = f"{channels} channels of {x.dtype} with {least} weights"
+    if types["refusal"] == "pixels":
+        raise TypeError(f"x has dtype {x.dtype}; a quantised layer takes uint8 or int8")
+    channels, added = spec_.weight.shape[1], types["added"]
+    terms = f"{channels} channels of {x.dtype} with {types['weights']} weights"
     terms += f" and up to {added:,} of bias and residual" if added else ""
-
-    def too_many(limit: int, weight_: int) -> str:
-        most = (limit - added) // max(_magnitude(x.dtype) * weight_, 1)
-        return "" if channels <= most else f": at most {most} channels can" if most > 0 else "; no channels can"
-
-    bytes_ = dtype is None and x.itemsize == 1 and _magnitude(least) <= 255  # never widened without being asked to
-    if bytes_ and (which := too_many(_INT32.max, _magnitude(least))):
+    most = (types["limit"] - added) // max(types["product"], 1)
+    which = f": at most {most} channels can" if most > 0 else "; no channels can"
+    if types["refusal"] == "beyond int32":
         raise ValueError(
             f"{terms} cannot be summed in an int32 for sure{which}; "
             "pass dtype=np.int64 for exact sums, or dtype=np.int32 for saturated ones"
         )
-    if which := too_many(_EXACT_IN_FLOAT64, _largest(spec_.weight)):
-        raise ValueError(f"{terms} cannot be summed exactly{which}; pass dtype=np.float64")
+    raise ValueError(f"{terms} cannot be summed exactly{which}; pass dtype=np.float64")
 
 
 def sums_integers(spec_: Spec, x: Array, residual: Array | None) -> bool:
-    """Whether the numbers of a call are integers, all of them."""
-    return all(is_integer(a.dtype) for a in (x, spec_.weight, spec_.bias, residual) if a is not None)
+    """Whether the numbers of a call are integers, all of them, whose sums fit int64."""
+    types = _types(spec_, x, residual, None)
+    largest: int = spec_.weight.shape[1] * types["product"] + types["added"]
+    return types["integers"] and largest < 2**63
 
 
-def largest_sum(spec_: Spec, x: Array, residual: Array | None) -> int:
-    """What no sum of integers of these types, with these weights, is beyond."""
-    products: int = spec_.weight.shape[1] * _magnitude(x.dtype) * _largest(spec_.weight)
-    return products + _added(spec_, residual)
-
-
-def _added(spec_: Spec, residual: Array | None) -> int:
-    """The most that bias and residual add to a sum of products."""
-    bias = 0 if spec_.bias is None else _largest(spec_.bias)
-    return bias + (0 if residual is None else _magnitude(residual.dtype))
-
-
-def _least_type(weight: Array) -> np.dtype[Any]:
-    """The type of integer weights; for int32, which stands for integers of any kind, the smallest that holds them."""
-    if weight.dtype != np.int32:
-        return weight.dtype
-    low, high = weight.min(initial=0), weight.max(initial=0)
-    types = map(np.dtype, ("int8", "uint8", "int16", "uint16", "int32"))
-    return next(t for t in types if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
-
-
-def _largest(a: Array) -> int:
-    return int(np.abs(a.astype(np.int64)).max(initial=0))
-
-
-def _magnitude(dtype: np.dtype[Any]) -> int:
-    """The largest magnitude of a type of integers."""
-    return 1 if dtype.kind == "b" else max(-int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+def _types(spec_: Spec, x: Array, residual: Array | None, out: Array | None) -> dict[str, Any]:
+    """What the core makes of the types of a call."""
+    added, given = (None if a is None else a.dtype for a in (residual, out))
+    return _conv1x1.choose_types(spec_, x.dtype, added, given)
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:

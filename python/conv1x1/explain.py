@@ -112,7 +112,7 @@ def explain(
     result_dtype = layer(a[alone[0]], None if residual is None else residual[alone[1]]).dtype
 
     first = filter // (out_channels // groups) * per_group
-    integers = _check.sums_integers(spec, a, residual) and _check.largest_sum(spec, a, residual) < 2**63
+    integers = _check.sums_integers(spec, a, residual)
     exact: type[Any] = np.int64 if integers else np.float64
     channels = np.moveaxis(a, position, -1)[source][first : first + per_group].astype(exact)
     weights = spec.weight[filter].astype(exact)
