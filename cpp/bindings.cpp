@@ -27,6 +27,7 @@
 #include "fp_environment.h"
 #include "plan.h"
 #include "problem.h"
+#include "result.h"
 #include "thread_pool.h"
 #include "weights.h"
 
@@ -36,12 +37,6 @@ namespace conv1x1 {
 namespace {
 
 // ---------------------------------------------------------------------------------------------- arrays
-
-// The type of an array's elements; of complex ones, that of their parts.
-struct ElementType {
-  DType dtype;
-  bool is_complex = false;
-};
 
 // NumPy's numbers for bfloat16, a type that other packages register, each its own; _check tells one when it meets it.
 std::vector<int> bfloat16_numbers;
@@ -71,30 +66,18 @@ const char* type_name(DType dtype) {
   return names[static_cast<size_t>(dtype)];
 }
 
-int type_number(ElementType type) {
-  using api = py::detail::npy_api;
-  if (!type.is_complex) return type_number(type.dtype);
-  return type.dtype == DType::float64 ? api::NPY_CDOUBLE_ : api::NPY_CFLOAT_;
-}
-
-const char* type_name(ElementType type) {
-  return !type.is_complex ? type_name(type.dtype) : type.dtype == DType::float64 ? "complex128" : "complex64";
-}
-
 int number_of(PyObject* descr) { return py::detail::array_descriptor1_proxy(descr)->type_num; }
 
 // The type that a NumPy descriptor means, if it is supported.
-std::optional<ElementType> dtype_of(PyObject* descr) {
+std::optional<DType> dtype_of(PyObject* descr) {
   const int number = number_of(descr);
   for (size_t i = 0; i < dtype_count; ++i)
-    if (number == type_number(static_cast<DType>(i))) return ElementType{static_cast<DType>(i)};
-  for (DType half : {DType::float32, DType::float64})
-    if (number == type_number(ElementType{half, true})) return ElementType{half, true};
+    if (number == type_number(static_cast<DType>(i))) return static_cast<DType>(i);
   // Where long and long long are both of 64 bits, or int and long both of 32.
-  if (number == py::detail::npy_api::NPY_LONGLONG_ && sizeof(long long) == 8) return ElementType{DType::int64};
-  if (number == py::detail::npy_api::NPY_LONG_) return ElementType{sizeof(long) == 8 ? DType::int64 : DType::int32};
+  if (number == py::detail::npy_api::NPY_LONGLONG_ && sizeof(long long) == 8) return DType::int64;
+  if (number == py::detail::npy_api::NPY_LONG_) return sizeof(long) == 8 ? DType::int64 : DType::int32;
   if (std::find(bfloat16_numbers.begin(), bfloat16_numbers.end(), number) != bfloat16_numbers.end())
-    return ElementType{DType::bfloat16};
+    return DType::bfloat16;
   return std::nullopt;
 }
 
@@ -109,10 +92,9 @@ bool view(PyObject* object, Array& array, bool checked = false) {
   PyTypeObject* ndarray = py::detail::npy_api::get().PyArray_Type_;
   if (Py_TYPE(object) != ndarray && !(checked && PyType_IsSubtype(Py_TYPE(object), ndarray))) return false;
   const auto* proxy = py::detail::array_proxy(object);
-  const std::optional<ElementType> type = dtype_of(proxy->descr);
-  if (!type || proxy->nd > max_rank) return false;
-  array = {proxy->data,       type->dtype,    swapped(proxy->descr), proxy->nd,
-           proxy->dimensions, proxy->strides, type->is_complex};
+  const std::optional<DType> dtype = dtype_of(proxy->descr);
+  if (!dtype || proxy->nd > max_rank) return false;
+  array = {proxy->data, *dtype, swapped(proxy->descr), proxy->nd, proxy->dimensions, proxy->strides};
   return true;
 }
 
@@ -188,9 +170,8 @@ struct Settings {
   size_t strides[max_rank] = {1};
   size_t out_channels = 0;
   Epilogue epilogue;
-  std::optional<ElementType> result;
-  int result_number = -1;   // NumPy's, of that type
-  bool is_complex = false;  // whatever x and the residual are, by weights, bias or the result asked for
+  std::optional<DType> result;
+  int result_number = -1;  // NumPy's, of that type
   Factors factors;
 };
 
@@ -343,17 +324,15 @@ struct Prepared {
 // The most recent shapes. The GIL guards it; a call holds on to what it got.
 class Preparations {
  public:
-  std::shared_ptr<const Prepared> get(const Settings& s, const Weights& weights, Form form, DType arithmetic,
-                                      const Array& x, const Array& y, const Array* residual, const Geometry& g,
-                                      int threads) {
+  std::shared_ptr<const Prepared> get(const Settings& s, const Weights& weights, DType arithmetic, const Array& x,
+                                      const Array& y, const Array* residual, const Geometry& g, int threads) {
     ptrdiff_t key[8 + 5 * max_rank];
     size_t n = 0;
     const auto add = [&](size_t value) { key[n++] = static_cast<ptrdiff_t>(value); };
-    const auto type_of = [](const Array& a) { return static_cast<size_t>(a.dtype) * 4 + a.swapped * 2 + a.is_complex; };
+    const auto type_of = [](const Array& a) { return static_cast<size_t>(a.dtype) * 2 + a.swapped; };
     add(type_of(x) | type_of(y) << 8 | (residual ? type_of(*residual) + 1 : 0) << 16 |
         static_cast<size_t>(arithmetic) << 24 | static_cast<size_t>(s.keep_axis) << 32 |
-        static_cast<size_t>(weights.narrow()) << 33 | static_cast<size_t>(s.factors.quantized) << 34 |
-        static_cast<size_t>(weights.has_bias()) << 35 | static_cast<size_t>(form) << 36);
+        static_cast<size_t>(weights.narrow()) << 33 | static_cast<size_t>(s.factors.quantized) << 34);
     add(static_cast<size_t>(x.rank) << 32 | static_cast<size_t>(g.axis));
     add(weights.groups);
     add(s.out_channels);
@@ -373,8 +352,8 @@ class Preparations {
     if (!slot || slot->key.size() != n || std::memcmp(slot->key.data(), key, n * sizeof(ptrdiff_t)) != 0) {
       auto made = std::make_shared<Prepared>();
       made->key.assign(key, key + n);
-      made->problem = make_problem(arithmetic, x, y, residual, g.axis, s.keep_axis, g.steps, weights.groups,
-                                   s.out_channels, form, weights.has_bias());
+      made->problem =
+          make_problem(arithmetic, x, y, residual, g.axis, s.keep_axis, g.steps, weights.groups, s.out_channels);
       made->problem.quantized = s.factors.quantized;
       made->problem.narrow_weights = weights.narrow();
       made->plan = make_plan(made->problem, machine(), threads);
@@ -396,17 +375,16 @@ Preparations& preparations() {
   return the_preparations;
 }
 
-// Runs one convolution of real numbers; as `compute`.
-bool compute_form(const Settings& s, const Weights& weights, Form form, DType arithmetic, const Array& x,
-                  const Array& y, const Array* residual, const Geometry& g, int threads,
-                  std::initializer_list<PyObject*> owners) {
-  const auto prepared = preparations().get(s, weights, form, arithmetic, x, y, residual, g, threads);
+// Runs the call on arrays that `owners` own; false with a Python error set when a signal handler raised.
+bool compute(const Settings& s, const Weights& weights, DType arithmetic, const Array& x, const Array& y,
+             const Array* residual, const Geometry& g, int threads, std::initializer_list<PyObject*> owners) {
+  const auto prepared = preparations().get(s, weights, arithmetic, x, y, residual, g, threads);
   const Plan& plan = prepared->plan;
   if (plan.tiles == 0) return true;  // and nothing is packed, which 2**40 filters of no channels would take long to
   const Layer layer{{x.data, y.data, residual ? residual->data : nullptr},
                     &prepared->problem,
                     &plan,
-                    &weights.packed(plan.family->operand, plan.family->width, form),
+                    &weights.packed(plan.family->operand, plan.family->width),
                     s.epilogue};
   if (plan.microseconds < worth_releasing_microseconds) return convolve(&layer, 1, nullptr, nullptr);
   const Pins pins(owners);
@@ -415,41 +393,9 @@ bool compute_form(const Settings& s, const Weights& weights, Form form, DType ar
   return convolve(&layer, 1, Interruption::asked, &interruption);
 }
 
-Form form_of(const Weights& weights, const Array& x) {
-  return !weights.is_complex() ? Form::plain : x.is_complex ? Form::pairs : Form::doubled;
-}
-
-// Runs the call on arrays that `owners` own; false with a Python error set when a signal handler raised.
-bool compute(const Settings& s, const Weights& weights, DType arithmetic, const Array& x, const Array& y,
-             const Array* residual, const Geometry& g, int threads, std::initializer_list<PyObject*> owners) {
-  const Form form = form_of(weights, x);
-  if (form != Form::plain || x.is_complex || !y.is_complex)
-    return compute_form(s, weights, form, arithmetic, x, y, residual, g, threads, owners);
-  // What is imaginary in the result of real filters over real pixels comes from the bias and the residual alone.
-  const Array real_y = part_of(y, false), imaginary_y = part_of(y, true);
-  Array real_residual, imaginary_residual;
-  if (residual) real_residual = part_of(*residual, false);
-  const bool adds = residual && residual->is_complex;
-  if (adds) imaginary_residual = part_of(*residual, true);
-  Array no_pixels = x;
-  no_pixels.dtype = real_y.dtype;
-  return compute_form(s, weights, form, arithmetic, x, real_y, residual ? &real_residual : nullptr, g, threads,
-                      owners) &&
-         compute_form(s, weights, Form::imaginary, real_y.dtype, no_pixels, imaginary_y,
-                      adds ? &imaginary_residual : nullptr, g, threads, owners);
-}
-
 PyObject* not_canonical() {
   Py_INCREF(Py_NotImplemented);
   return Py_NotImplemented;
-}
-
-// Whether a result of these types can be one of complex numbers, whose parts are float32 or float64; they are then.
-bool may_be_complex(const Settings& s, Types& types) {
-  if (s.epilogue.activation != Activation::none || s.factors.quantized || (s.result && !s.result->is_complex))
-    return false;
-  if (types.result != DType::float64) types.result = DType::float32;
-  return true;
 }
 
 // The result as a new reference; NotImplemented for a call that is not canonical; null with an error set.
@@ -470,20 +416,17 @@ PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, Py
   }
 
   bool in_place = false;
-  const DType* asked = s.result ? &s.result->dtype : nullptr;
-  bool is_complex = x.is_complex || s.is_complex || (adds && residual.is_complex);
+  const DType* asked = s.result ? &*s.result : nullptr;
   if (out_object != Py_None) {
     if (!view(out_object, out, checked) || !fits(out) || !writeable(out_object) || out.dtype == DType::boolean ||
-        (s.result && (s.result->dtype != out.dtype || s.result->is_complex != out.is_complex)))
+        (asked && *asked != out.dtype))
       return not_canonical();
-    if (is_complex && !out.is_complex) return not_canonical();
-    is_complex = out.is_complex;
     asked = &out.dtype;
     in_place = !may_overlap(out, x) && !(adds && may_overlap(out, residual)) && !may_overlap_itself(out);
   }
   Types types;
-  if (!choose_types(x.dtype, adds ? &residual.dtype : nullptr, s.factors, asked, types)) return not_canonical();
-  if (is_complex && !may_be_complex(s, types)) return not_canonical();
+  if (choose_types(x.dtype, adds ? &residual.dtype : nullptr, s.factors, asked, types) != Refusal::none)
+    return not_canonical();
   if (in_place) {
     if (!compute(s, weights, types.arithmetic, x, out, adds ? &residual : nullptr, g, threads,
                  {x_object, residual_object, out_object}))
@@ -491,7 +434,7 @@ PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, Py
     Py_INCREF(out_object);
     return out_object;
   }
-  int number = type_number(ElementType{types.result, is_complex});
+  int number = type_number(types.result);
   if (types.result == DType::bfloat16)  // the one that was asked for, or else x's
     number = out_object != Py_None ? number_of(py::detail::array_proxy(out_object)->descr)
              : s.result            ? s.result_number
@@ -560,7 +503,7 @@ std::unique_ptr<LayerState> make_state(py::tuple spec) {
     if (!view(numbers.ptr(), a) || a.rank != rank || a.swapped || !contiguous(numbers.ptr()) ||
         a.shape[0] != py::detail::array_proxy(weight.ptr())->dimensions[0])
       throw py::type_error("weight must be (K, C/groups), bias and multipliers (K,); all contiguous");
-    return Given{a.data, a.dtype, a.is_complex};
+    return Given{a.data, a.dtype};
   };
   const Given of_weight = given(weight, 2);
   const Given of_bias = bias.is_none() ? Given{} : given(bias, 1);
@@ -594,7 +537,6 @@ std::unique_ptr<LayerState> make_state(py::tuple spec) {
   state->weights = std::make_unique<Weights>(of_weight, of_bias, of_scale, groups, s.out_channels / groups,
                                              static_cast<size_t>(shape[1]));
   settle_factors(s, *state->weights);
-  s.is_complex = of_weight.is_complex || of_bias.is_complex || (s.result && s.result->is_complex);
   state->spec = std::move(spec);
   return state;
 }
@@ -689,20 +631,17 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     const bool allocated = args[1] == Py_None;
     if (!allocated && (!view(args[1], y) || y.rank != g.rank)) throw py::value_error("out does not fit the result");
     Types types;
-    const DType* asked = !allocated ? &y.dtype : s.result ? &s.result->dtype : nullptr;
-    const bool is_complex = x.is_complex || s.is_complex || (!allocated && y.is_complex);
-    if (!choose_types(x.dtype, nullptr, s.factors, asked, types) || (is_complex && !may_be_complex(s, types)))
+    const DType* asked = !allocated ? &y.dtype : s.result ? &*s.result : nullptr;
+    if (choose_types(x.dtype, nullptr, s.factors, asked, types) != Refusal::none)
       throw py::type_error("x's type does not fit the layer");
     if (allocated) {
-      y = {nullptr, types.result, false, g.rank, g.shape, strides, is_complex};
-      ptrdiff_t stride = static_cast<ptrdiff_t>(element_bytes(y));
+      y = {nullptr, types.result, false, g.rank, g.shape, strides};
+      ptrdiff_t stride = static_cast<ptrdiff_t>(size_of(y.dtype));
       for (int i = g.rank - 1; i >= 0; stride *= std::max<ptrdiff_t>(g.shape[i--], 1)) strides[i] = stride;
     }
     const int threads = args[2] == Py_None ? get_num_threads() : py::handle(args[2]).cast<int>();
-    const Form form = form_of(*state.weights, x);
-    if (form == Form::plain && !x.is_complex) y.is_complex = false;  // the real part
     Problem problem = make_problem(types.arithmetic, x, y, nullptr, g.axis, s.keep_axis, g.steps, state.weights->groups,
-                                   s.out_channels, form, state.weights->has_bias());
+                                   s.out_channels);
     problem.quantized = s.factors.quantized;
     problem.narrow_weights = state.weights->narrow();
     const Plan plan = make_plan(problem, machine(), threads);
@@ -711,7 +650,7 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     d["kernel"] = plan_kernel(plan, problem.arithmetic);
     d["isa"] = isa_name(isa);
     d["arithmetic"] = type_name(types.arithmetic);
-    d["dtype"] = type_name(ElementType{types.result, is_complex});
+    d["dtype"] = type_name(types.result);
     d["orientation"] = plan.method == Method::few_filters    ? "few_filters"
                        : plan.method == Method::few_channels ? "few_channels"
                                                              : orientation_name(plan.orientation);
@@ -774,12 +713,12 @@ PyObject* one_shot(PyObject*, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
     Array x, w, bias;
     if (count != 11 || !view(args[0], x) || !view(args[1], w) || w.rank != 2 || w.dtype != x.dtype ||
-        (x.dtype != DType::float32 && x.dtype != DType::float64) || w.swapped || w.is_complex)
+        (x.dtype != DType::float32 && x.dtype != DType::float64) || w.swapped)
       return not_canonical();
     const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(w.dtype));
     if (w.strides[1] != size || w.strides[0] != w.shape[1] * size) return not_canonical();
     const bool biased = args[2] != Py_None;
-    if (biased && (!view(args[2], bias) || bias.dtype != x.dtype || bias.swapped || bias.is_complex || bias.rank != 1 ||
+    if (biased && (!view(args[2], bias) || bias.dtype != x.dtype || bias.swapped || bias.rank != 1 ||
                    bias.shape[0] != w.shape[0] || bias.strides[0] != static_cast<ptrdiff_t>(size_of(bias.dtype))))
       return not_canonical();
     const auto is_one = [](PyObject* o) { return PyLong_CheckExact(o) && clamped(o) == 1; };
@@ -792,6 +731,37 @@ PyObject* one_shot(PyObject*, PyObject* const* args, Py_ssize_t count) {
                           static_cast<size_t>(w.shape[1]));
     return call(s, weights, args[0], args[7], args[9], args[10]);
   });
+}
+
+// The types of a layer's call with these dtypes of x, residual and out (None where there is none); or why it is
+// refused, and the numbers to say so with.
+py::dict types_of(const py::tuple& spec, const py::object& x, const py::object& residual, const py::object& out) {
+  const auto type_of = [](const py::object& descr) -> std::optional<DType> {
+    if (descr.is_none()) return std::nullopt;
+    const std::optional<DType> type = dtype_of(descr.ptr());
+    if (!type) throw py::type_error("a dtype that is none of an array's");
+    return type;
+  };
+  const auto state = make_state(spec);
+  const Settings& s = state->settings;
+  const std::optional<DType> added = type_of(residual), asked = out.is_none() ? s.result : type_of(out);
+  const DType pixels = type_of(x).value();
+  const DType* adds = added ? &*added : nullptr;
+  Types types{};
+  const Refusal refusal = choose_types(pixels, adds, s.factors, asked ? &*asked : nullptr, types);
+  const Reach sums = reach(pixels, adds, s.factors, refusal);
+  const auto whole = [](double number) { return py::reinterpret_steal<py::object>(PyLong_FromDouble(number)); };
+  static constexpr const char* refusals[] = {"", "pixels", "beyond int32", "inexact"};
+  py::dict d;
+  d["refusal"] = refusals[static_cast<size_t>(refusal)];
+  d["arithmetic"] = type_name(types.arithmetic);
+  d["dtype"] = type_name(types.result);
+  d["integers"] = sums_integers(pixels, adds, s.factors);
+  d["weights"] = type_name(s.factors.weights);
+  d["product"] = whole(sums.product);
+  d["added"] = whole(sums.added);
+  d["limit"] = whole(sums.limit);
+  return d;
 }
 
 PyMethodDef functions[] = {
@@ -938,6 +908,7 @@ PYBIND11_MODULE(_conv1x1, m) {
   m.def("restrict", restrict_to, py::arg("isa") = py::none(), py::arg("kernel") = py::none(),
         py::arg("orientation") = py::none());
   m.def("config", config);
+  m.def("choose_types", types_of, py::arg("spec"), py::arg("x"), py::arg("residual"), py::arg("out"));
   m.def(
       "know_bfloat16",
       [](int number) {

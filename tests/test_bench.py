@@ -86,6 +86,16 @@ def test_layers_of_a_file(tmp_path: Path) -> None:
         ('in_channels,out_channels,height,width,dtype\n1,2,3,4,"1,,"\n', "line 2: dtype is '1,,'"),
         ("in_channels,out_channels,height,width\n", "no layers"),
         ("in_channels,out_channels,height,width\n1,2,3,4\n1,2,3,x\n", "line 3: width is 'x'"),
+        ("in_channels,out_channels,height,width,dtype\n1,2,3,4,complex64\n", "line 2: dtype is 'complex64'"),
+        ('in_channels,out_channels,height,width,dtype\n1,2,3,4,"(1,)f4"\n', "line 2: dtype is '(1,)f4'"),
+        ("in_channels,out_channels,height,width\n1,2.0,3,4\n", "line 2: out_channels is '2.0'"),
+        ("in_channels,out_channels,height,width\n1,\xb2,3,4\n".encode().decode("latin-1"), "out_channels is '²'"),
+        (f"in_channels,out_channels,height,width\n1,{'9' * 5000},3,4\n", "line 2: out_channels is '999"),
+        (
+            "in_channels,out_channels,height,width\n99999,1,99999,99999\n",
+            "line 2: it would take 15,999,680 GB",
+        ),
+        ("in_channels,out_channels,height,width\n1,2,3," + "4" * 2**18, "layers.csv: not a CSV file: field larger"),
         ("in_channels,out_channels,height,width\n1,0,3,4\n", "line 2: out_channels is '0'"),
         ("in_channels,out_channels,height,width\n1,2,-3,4\n", "line 2: height is '-3'"),
         ("in_channels,out_channels,height,width\n1,2\n", "line 2: height is ''"),
@@ -121,6 +131,15 @@ def test_work_of_a_layer() -> None:
     bytes = layer._replace(dtype="uint8")  # with weights and a result of float32
     assert bytes.bytes == layer.bytes - 3 * 12 * 12
     assert layer._replace(dtype="float16").bytes == layer.bytes - 2 * 12 * (12 + 6)
+
+
+def test_cpus_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_conv1x1, "peak_gflops", lambda _: 10.0)
+    for allowed, quota, cpus in ((64, 0, 64), (64, 5, 5), (3, 5, 3), (1, 0, 1)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=allowed: set(range(n)))
+        monkeypatch.setattr(_conv1x1, "cgroup_cpus", lambda _, n=quota: n)
+        assert results.environment(1)["cpus"] == cpus
+        assert measure.roofs(1000, 10**6)[0] == 10 * cpus
 
 
 @pytest.mark.parametrize("layout", ["last", "first"])
@@ -198,7 +217,7 @@ def test_roofs_are_measured() -> None:
     peak, reads = measure.roofs(1000, 1)
     assert 0.1 < peak < 10_000
     assert 0.1 < reads < 100_000
-    assert measure.roofs(1000, 10**6, "float64")[0] < 10_000 * (os.cpu_count() or 1)  # of threads, those that can run
+    assert measure.roofs(1000, 10**6, "float64")[0] < 10_000 * results.usable_cpus()  # of threads, those that can run
 
 
 def test_nothing_wrong_is_timed() -> None:
@@ -426,7 +445,7 @@ def test_plot_of_many_layers(tmp_path: Path, rows: list[results.Row]) -> None:
 
 def test_plot_without_matplotlib_names_the_extra(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert_error(run("--plot", "roofline.png"), 1, 'pip install "conv1x1[bench]"')
+    assert_error(run("--plot", "roofline.png"), 1, 'pip install ".[bench]"')
 
 
 @pytest.mark.parametrize(
@@ -443,6 +462,9 @@ def test_plot_without_matplotlib_names_the_extra(run: Run, monkeypatch: pytest.M
         (["--against", "git:HEAD", "--fail-above", "much%"], "'much%' is not a percentage"),
         (["--isa", "avx1024"], "avx1024"),
         (["--plot", "a.pdf"], "'a.pdf' does not end in .png or .svg"),
+        (["--threads", "2147483648"], "2147483648 is more than 1024"),
+        (["--threads", "9" * 5000], "is not a whole number from 1"),
+        (["--rounds", "٣"], "'٣' is not a whole number from 1"),
         (["--threads", "0"], "'0' is not a whole number from 1"),
         (["--rounds", "few"], "'few' is not a whole number"),
         (["--seconds", "nan"], "'nan' is not a number of seconds"),
@@ -534,7 +556,7 @@ def test_a_missing_peer_names_the_extra(run: Run, monkeypatch: pytest.MonkeyPatc
     if name == "onnxruntime":
         monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace())
     monkeypatch.setitem(sys.modules, module, None)
-    assert_error(run("--against", f"numpy,{name}"), 1, f"{name} cannot be raced", 'pip install "conv1x1[peers]"')
+    assert_error(run("--against", f"numpy,{name}"), 1, f"{name} cannot be raced", 'pip install ".[peers]"')
 
 
 def test_peers_are_imported_only_when_asked_for(fresh_python: Any) -> None:
@@ -566,7 +588,7 @@ def test_how_many_threads_numpy_takes_is_told(run: Run, layers: Path, monkeypatc
     result = run("--layers", layers, *QUICK)
     assert result.code == 0, result.err
     assert "NumPy takes as many threads as it likes" in result.out
-    assert 'pip install "conv1x1[bench]"' in result.out
+    assert 'pip install ".[bench]"' in result.out
 
 
 # Another revision

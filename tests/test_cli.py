@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
+import shlex
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +20,7 @@ import pytest
 
 import conv1x1
 from conv1x1 import cli, demo, selftest
+from conv1x1.bench import measure, table
 
 Run = Callable[..., SimpleNamespace]
 
@@ -74,19 +79,140 @@ def test_version(run: Run) -> None:
         ["explain", "--filter", "7"],
         ["explain", "--groups", "5"],
         ["explain", "--x", "only-x.npy"],
+        ["explain", "--at", "-99,-1"],
+        ["explain", "--at", "-"],
+        ["explain", "--at", "٣,٥"],
+        ["explain", "--at", f"{10**30},0"],
+        ["explain", "--at", "9" * 5000],
+        ["explain", "--stride", "-1,-1"],
+        ["explain", "--stride", "1,1,1"],
+        ["explain", "--groups", str(10**12)],
+        ["explain", "--groups", str(2**64)],
+        ["explain", "--filter", str(-(2**63))],
+        ["explain", "--channel-axis", str(10**15)],
+        ["explain", "--activation", "clip:nan,1"],
+        ["demo", "--output", "-1,-1"],
     ],
 )
 def test_misuse_is_one_line_and_2(run: Run, arguments: list[str]) -> None:
     assert_one_line_error(run(*arguments), 2)
 
 
-def test_control_c_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted() -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    ("command", "where", "name"),
+    [
+        ("info", cli, "show_config"),
+        ("explain", cli, "explain"),
+        ("selftest", selftest, "run"),
+        ("demo", demo, "run"),
+        ("bench", measure, "measure"),
+        ("info", cli, "_parser"),
+    ],
+)
+def test_control_c_is_130_and_a_bug_a_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str, where: Any, name: str
+) -> None:
+    def ends(*_: Any, **__: Any) -> None:
+        raise error
 
-    monkeypatch.setattr(cli, "show_config", interrupted)
-    result = run("info")
+    if command == "demo":
+        pytest.importorskip("matplotlib")
+    monkeypatch.setattr(table, "heading", lambda *_: ["quick"])
+    monkeypatch.setattr(where, name, ends)
+    error: BaseException = KeyboardInterrupt()
+    result = run(command)
     assert (result.code, result.err) == (130, "")
+    error = MemoryError("Unable to allocate 7 TiB")
+    assert_one_line_error(run(command), 1, "there is not enough memory: Unable to allocate 7 TiB")
+    error = PermissionError(13, "Permission denied", "a.json")
+    assert_one_line_error(run(command), 1, "error: a.json: Permission denied")
+    error = RuntimeError("a bug")
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(command)
+
+
+def test_control_c_while_the_package_is_imported(tmp_path: Path) -> None:
+    """130 for the command, started either way; an exception for all others."""
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt")
+    (tmp_path / "conv1x1").write_text("import sys, conv1x1.cli\nsys.exit(conv1x1.cli.main())")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+
+    def start(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment)  # type: ignore[list-item]
+
+    for arguments in (("-m", "conv1x1", "info"), (tmp_path / "conv1x1", "info")):
+        result = start(*arguments)
+        assert (result.returncode, result.stderr) == (130, "")
+    assert start("-c", "import conv1x1").stderr.endswith("\nKeyboardInterrupt\n")
+
+
+@pytest.mark.parametrize("setting", ["CONV1X1_MAX_ISA=avx1024", "CONV1X1_NUM_THREADS=many"])
+def test_a_bad_environment(tmp_path: Path, setting: str) -> None:
+    """One line and 2 for the command, started either way; an ImportError for all others."""
+    (tmp_path / "conv1x1").write_text("import sys, conv1x1.cli\nsys.exit(conv1x1.cli.main())")
+    name, value = setting.split("=")
+    environment = os.environ | {name: value}
+    for arguments in (("-m", "conv1x1", "info"), ("-mconv1x1",), (str(tmp_path / "conv1x1"), "--version")):
+        result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr.startswith(f"conv1x1: error: {name}")
+        assert result.stderr.count("\n") == 1
+    result = subprocess.run([sys.executable, "-c", "import conv1x1"], capture_output=True, text=True, env=environment)
+    assert f"ImportError: {name}" in result.stderr
+
+
+def test_stdout_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where it does not know "→", a "?" is printed."""
+    for encoding, errors in (("ascii", "strict"), ("utf-8", "strict"), ("latin-1", "backslashreplace")):
+        raw = io.BytesIO()
+        stream = io.TextIOWrapper(raw, encoding=encoding, errors=errors)
+        monkeypatch.setattr(sys, "stdout", stream)
+        for arguments, code in ((["explain"], 0), (["--version"], 0), (["explain", "--filter", "7"], 2)):
+            assert cli.main(arguments) == code
+            assert sys.stdout is stream
+            assert (stream.encoding, stream.errors) == (encoding, errors)
+        assert ("→" if encoding == "utf-8" else "?") in raw.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_without_a_stdout_the_work_is_done(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, two_kernels: list[str | None], closed: bool
+) -> None:
+    stream = None
+    if closed:
+        stream = io.StringIO()
+        stream.close()
+    layers = tmp_path / "layers.csv"
+    layers.write_text("in_channels,out_channels,height,width\n4,4,1,1\n")
+    numbers, drawing = tmp_path / "numbers.json", tmp_path / "drawing.svg"
+    bench = ["bench", "--rounds", 1, "--layers", layers, "--json", numbers]
+    monkeypatch.setattr(table, "heading", lambda *_: ["quick"])
+    for command in ([], ["--help"], ["info"], ["explain", "--svg", drawing], ["selftest"], bench):
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert cli.main([str(argument) for argument in command]) == 0
+        assert sys.stdout is stream
+    assert numbers.exists()
+    assert drawing.exists()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert cli.main(["explain", "--filter", "7"]) == 2
+
+
+def test_streams_that_are_closed_or_full() -> None:
+    """As processes, whose interpreter has a last word at exit."""
+    command = f"{shlex.quote(sys.executable)} -m conv1x1"
+    script = "\n".join(
+        f"{command} {rest}; echo $?"
+        for rest in (
+            "explain >&-",
+            "info >/dev/full",
+            "--at 2>&- >&-",
+            "frobnicate 2>/dev/full",
+            "info >/dev/full 2>&1",
+        )
+    )
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert result.stdout.split() == ["0", "1", "2", "2", "1"]
+    assert result.stderr == "conv1x1: error: No space left on device\n"
 
 
 def test_as_a_module() -> None:
@@ -125,6 +251,25 @@ def test_explain_shows_what_shrinks(run: Run) -> None:
     assert "(28, 28, 1)" in result.out
 
 
+@pytest.mark.parametrize("at", [["--at", "-1,-1"], ["--at=-1,-1"], ["--at", "27,-1"]])
+def test_explain_counts_from_the_end(run: Run, at: list[str]) -> None:
+    result = run("explain", *at)
+    assert result.code == 0, result.err
+    assert result.out.startswith("y[27, 27, 0] = ")
+
+
+def test_explain_reads_no_more_than_the_pixel(run: Run, tmp_path: Path) -> None:
+    x, w = np.zeros((500, 500, 20), np.float32), np.ones((1, 20), np.float32)
+    for name, array in (("x", x), ("w", w)):
+        np.save(tmp_path / f"{name}.npy", array)
+    tracemalloc.start()
+    try:
+        assert run("explain", "--x", tmp_path / "x.npy", "--w", tmp_path / "w.npy").code == 0
+        assert tracemalloc.get_traced_memory()[1] < x.nbytes / 4
+    finally:
+        tracemalloc.stop()
+
+
 def test_explain_draws(run: Run, tmp_path: Path) -> None:
     drawing = tmp_path / "explained.svg"
     result = run("explain", "--at", "3,5", "--svg", drawing)
@@ -161,7 +306,9 @@ def test_explain_passes_everything_on(run: Run, tmp_path: Path, monkeypatch: pyt
     assert (seen["stride"], seen["activation"]) == (2, "relu")
 
 
-@pytest.mark.parametrize("content", ["missing", "empty", "text", "pickle", "archive"])
+@pytest.mark.parametrize(
+    "content", ["missing", "empty", "text", "pickle", "archive", "directory", "cut", "huge", "deep", "no permission"]
+)
 def test_explain_says_which_file_is_unreadable(run: Run, tmp_path: Path, content: str) -> None:
     bad, w = tmp_path / "bad.npy", tmp_path / "w.npy"
     np.save(w, np.ones((2, 3)))
@@ -174,7 +321,37 @@ def test_explain_says_which_file_is_unreadable(run: Run, tmp_path: Path, content
     elif content == "archive":
         with bad.open("wb") as file:
             np.savez(file, a=np.ones(3))
+    elif content == "directory":
+        bad.mkdir()
+    elif content != "missing":
+        np.save(bad, np.ones((5, 3)))
+        data = bad.read_bytes()
+        if content == "cut":
+            data = data[:-1]
+        elif content == "huge":
+            data = data.replace(b"(5, 3), }" + b" " * 20, b"(" + b"9" * 18 + b", 999), }")
+        elif content == "deep":
+            data = data[:10] + b"(" * 110 + data[120:]
+        bad.write_bytes(data)
+        if content == "no permission":
+            bad.chmod(0)
+            if os.access(bad, os.R_OK):
+                pytest.skip("root reads everything")
     assert_one_line_error(run("explain", "--x", bad, "--w", w), 1, str(bad))
+
+
+def test_explain_of_damaged_headers(run: Run, tmp_path: Path) -> None:
+    """With every byte of it changed: whatever NumPy makes of one, there is a line about it, or an explanation."""
+    files = [tmp_path / "x.npy", tmp_path / "w.npy"]
+    for path, array in zip(files, (np.ones((4, 6), np.float32), np.ones((3, 6))), strict=True):
+        np.save(path, array)
+    sound = files[0].read_bytes()
+    for place in range(128):
+        for byte in {sound[place] ^ 1, sound[place] ^ 128, ord("("), ord("'"), ord("\\"), 0}:
+            files[0].write_bytes(sound[:place] + bytes([byte]) + sound[place + 1 :])
+            result = run("explain", "--x", files[0], "--w", files[1])
+            assert result.err.count("\n") == (result.code != 0), (place, byte, result.err)
+            assert result.code in (0, 1, 2)
 
 
 def test_explain_cannot_write_the_drawing(run: Run, tmp_path: Path) -> None:
@@ -388,8 +565,14 @@ def test_demo_takes_any_photo(run: Run, tmp_path: Path) -> None:
 
 def test_demo_says_what_is_wrong_with_a_file(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
+    from PIL import Image
+
     missing, text, nowhere = tmp_path / "missing.jpg", tmp_path / "text.jpg", tmp_path / "missing" / "out.png"
     text.write_text("not an image")
+    cut = tmp_path / "cut.png"
+    Image.effect_noise((400, 300), 50).save(cut)
+    cut.write_bytes(cut.read_bytes()[:5000])
+    assert_one_line_error(run("demo", cut), 1, str(cut))
     assert_one_line_error(run("demo", missing), 1, str(missing))
     assert_one_line_error(run("demo", text), 1, str(text))
     assert_one_line_error(run("demo", tmp_path), 1, str(tmp_path))
@@ -398,4 +581,4 @@ def test_demo_says_what_is_wrong_with_a_file(run: Run, tmp_path: Path) -> None:
 
 def test_demo_without_matplotlib_names_the_extra(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert_one_line_error(run("demo"), 1, 'pip install "conv1x1[demo]"')
+    assert_one_line_error(run("demo"), 1, 'pip install ".[demo]"')

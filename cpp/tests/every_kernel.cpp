@@ -15,6 +15,7 @@
 #include "../cpu.h"
 #include "../plan.h"
 #include "../problem.h"
+#include "../result.h"
 #include "../weights.h"
 #include "definition.h"
 #include "made_of_bytes.h"
@@ -220,7 +221,7 @@ Compared check_every_kernel(const uint8_t* data, size_t count) {
   const Factors factors = factors_of(weights, epilogue);
   const DType* asked = chosen.result ? &*chosen.result : nullptr;
   Types types;
-  if (!choose_types(chosen.x, adds ? &chosen.residual : nullptr, factors, asked, types)) return {};
+  if (choose_types(chosen.x, adds ? &chosen.residual : nullptr, factors, asked, types) != Refusal::none) return {};
 
   Placed x(bytes, chosen.x, g.x_shape, Placed::Lies::maybe_repeatedly);
   Placed residual(bytes, chosen.residual, g.y_shape, Placed::Lies::maybe_repeatedly);

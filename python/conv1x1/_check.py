@@ -20,16 +20,13 @@ if TYPE_CHECKING:  # at run time it would double the import's cost
 Array: TypeAlias = "NDArray[Any]"
 Activation: TypeAlias = str | tuple[str, float] | tuple[str, float, float] | None
 
-_SHARED = ("float16", "float32", "float64", "complex64", "complex128", "uint8", "int8", "uint16", "int16", "int32")
+_SHARED = ("float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "int32")
 #: And bfloat16, a type that ml_dtypes brings.
 PIXELS = tuple(map(np.dtype, (*_SHARED, "bool")))
 RESULTS = tuple(map(np.dtype, (*_SHARED, "int64")))
-_PIXEL_NAMES = "float16, bfloat16, float32, float64, complex64, complex128, bool, uint8, int8, uint16, int16 and int32"
-_RESULT_NAMES = (
-    "float16, bfloat16, float32, float64, complex64, complex128, uint8, int8, uint16, int16, int32 and int64"
-)
+_PIXEL_NAMES = "float16, bfloat16, float32, float64, bool, uint8, int8, uint16, int16 and int32"
+_RESULT_NAMES = "float16, bfloat16, float32, float64, uint8, int8, uint16, int16, int32 and int64"
 _INT32 = np.iinfo(np.int32)
-_EXACT_IN_FLOAT64 = 2**53
 
 #: Names a user may give, and how many parameters each may carry.
 ACTIVATIONS = {
@@ -44,8 +41,6 @@ ACTIVATIONS = {
     "gelu": (0,),
     "clip": (2,),
 }
-#: Those that leave integers integers.
-_CLAMPS = ("", "relu", "relu6", "clip")
 _LEAKY_RELU_SLOPE = 0.01
 _MOST_AXES = 64  # NumPy's own limit
 _MOST_GROUPS = 2**31  # no filters at all would go into any number
@@ -54,7 +49,7 @@ _MOST_GROUPS = 2**31  # no filters at all would go into any number
 class Spec(NamedTuple):
     """A layer's arguments in canonical form."""
 
-    weight: Array  # (K, C/groups), C-contiguous, float32, float64, their complex types, int32 or a smaller integer type
+    weight: Array  # (K, C/groups), C-contiguous, float32, float64, int32 or a smaller integer type
     bias: Array | None  # (K,), likewise
     channel_axis: int
     keep_axis: bool  # False: the weight was a vector, the result has no channel axis
@@ -104,8 +99,9 @@ def data_array(x: ArrayLike, name: str) -> Array:
 
 def _other_type(a: Array, name: str) -> str:
     """What to pass instead of an array whose type is not supported."""
-    instead = {"c": "complex128", "f": "float64", "m": "float64", "M": "float64"}.get(a.dtype.kind, "float32")
-    return f"pass {name}.astype(np.{instead})"
+    if a.dtype.kind == "c":
+        return f"pass {name}.real and {name}.imag in calls of their own"
+    return f"pass {name}.astype(np.{'float64' if a.dtype.kind in 'fmM' else 'float32'})"
 
 
 def _as_int32(a: Array, name: str) -> Array:
@@ -118,7 +114,7 @@ def _as_int32(a: Array, name: str) -> Array:
 
 
 def _numbers(w: ArrayLike, name: str) -> Array:
-    """Weights or bias in float32, float64, their complex types, int32 or a smaller integer type, native."""
+    """Weights or bias in float32, float64, int32 or a smaller integer type, native."""
     if isinstance(w, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array: pass {name}.filled(value) or {name}.data")
     a = bare(w)
@@ -131,7 +127,7 @@ def _numbers(w: ArrayLike, name: str) -> Array:
         return a.astype(native, copy=False)
     if is_integer(native):
         return _as_int32(a, name)
-    raise TypeError(f"{name} must hold numbers, got dtype {a.dtype}: {_other_type(a, name)}")
+    raise TypeError(f"{name} must hold real numbers, got dtype {a.dtype}: {_other_type(a, name)}")
 
 
 def _weight_readings(w: Array) -> Iterator[tuple[Array, bool, str]]:
@@ -247,8 +243,8 @@ def result_dtype(value: DTypeLike | None) -> np.dtype[Any] | None:
         value = _bfloat16()
     dtype = as_dtype(value)
     if not _is_result(dtype):
-        instead = {"b": "uint8", "u": "int64", "f": "float64", "c": "complex128"}.get(dtype.kind, "float32")
-        raise TypeError(f"dtype={dtype} is no type of a result; supported are {_RESULT_NAMES}: pass dtype=np.{instead}")
+        instead = {"b": "np.uint8", "u": "np.int64", "f": "np.float64"}.get(dtype.kind, "np.float32")
+        raise TypeError(f"dtype={dtype} is no type of a result; supported are {_RESULT_NAMES}: pass dtype={instead}")
     if not dtype.isnative:
         own = repr(dtype.name) if dtype.isbuiltin == 2 else f"np.{dtype.name}"
         raise TypeError(f"dtype={dtype} is not this machine's byte order: pass dtype={own}, or an out of that order")
@@ -282,7 +278,8 @@ def _bfloat16() -> Any:
         from ml_dtypes import bfloat16
     except ImportError:
         raise ImportError(
-            "dtype='bfloat16' is a type of the package ml_dtypes, which is not installed: pip install conv1x1[bfloat16]"
+            "dtype='bfloat16' is a type of the package ml_dtypes, which is not installed: "
+            'pip install ml_dtypes, or ".[bfloat16]" in a clone'
         ) from None
     return bfloat16
 
@@ -311,9 +308,7 @@ def spec(
             hint = ": pass np.ravel(bias)" if bias.size == matrix.shape[0] else ""
             raise ValueError(f"bias has shape {bias.shape}, expected ({matrix.shape[0]},), one number a filter{hint}")
         bias = np.ascontiguousarray(bias)
-    made = Spec(matrix, bias, channel_axis, keep, stride(stride_), groups, activation(activation_), result_dtype(dtype))
-    check_complex(made)
-    return made
+    return Spec(matrix, bias, channel_axis, keep, stride(stride_), groups, activation(activation_), result_dtype(dtype))
 
 
 def axis_number(channel_axis: Any) -> int:
@@ -393,100 +388,41 @@ def call(
             raise ValueError(f"residual has shape {residual.shape}, expected the result's, {shape}")
     if out is not None:
         check_out(out, shape, spec_.dtype)
-    check_complex(spec_, a, residual, out)
-    check_sums(spec_, a, residual, spec_.dtype if out is None else out.dtype)
+    check_sums(spec_, a, residual, out)
     return a, residual, out, None if threads is None else positive_int(threads, "threads")
 
 
-def is_complex(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind == "c"
-
-
-def check_complex(spec_: Spec, x: Array | None = None, residual: Array | None = None, out: Array | None = None) -> None:
-    """Whether a result of complex numbers is left complex, and no activation asked for, which is for real ones."""
-    if spec_.requantize is not None:
-        return  # check_sums says what it takes
-    arrays = {"x": x, "w": spec_.weight, "bias": spec_.bias, "residual": residual, "out": out}
-    found = [f"{name} has dtype {a.dtype}" for name, a in arrays.items() if a is not None and is_complex(a.dtype)]
-    dtype = spec_.dtype if out is None else out.dtype
-    real = dtype is not None and not is_complex(dtype)
-    if out is None and dtype is not None and not real:
-        found.append(f"dtype={dtype} is asked for")
-    if found and spec_.activation[0]:
-        raise TypeError(
-            f"activation {spec_.activation[0]!r} is a function of real numbers, but {found[0]}: "
-            "leave activation away, and apply a function of complex numbers to the result"
-        )
-    if found and dtype is not None and real:
-        instead = "complex128" if dtype.itemsize > 4 else "complex64"
-        what = f"dtype={dtype}" if out is None else f"out has dtype {dtype}, which"
-        call = f"dtype=np.{instead}" if out is None else f"out=np.empty({out.shape}, np.{instead})"
-        raise TypeError(
-            f"{what} has no place for imaginary parts, but {found[0]}: "
-            f"pass {call}, and take .real of the result where its real part alone is meant"
-        )
-
-
-def check_sums(spec_: Spec, x: Array, residual: Array | None, dtype: np.dtype[Any] | None) -> None:
+def check_sums(spec_: Spec, x: Array, residual: Array | None, out: Array | None) -> None:
     """Whether sums of integers are exact, in the type of the result."""
-    if spec_.requantize is not None:
-        if x.dtype not in (np.uint8, np.int8):
-            raise TypeError(f"x has dtype {x.dtype}; a quantised layer takes uint8 or int8")
+    types = _types(spec_, x, residual, out)
+    if not types["refusal"]:
         return
-    to_integers = spec_.activation[0] in _CLAMPS if dtype is None else is_integer(dtype)
-    if not to_integers or not sums_integers(spec_, x, residual):
-        return
-    channels, least, added = spec_.weight.shape[1], _least_type(spec_.weight), _added(spec_, residual)
-    terms = f"{channels} channels of {x.dtype} with {least} weights"
+    if types["refusal"] == "pixels":
+        raise TypeError(f"x has dtype {x.dtype}; a quantised layer takes uint8 or int8")
+    channels, added = spec_.weight.shape[1], types["added"]
+    terms = f"{channels} channels of {x.dtype} with {types['weights']} weights"
     terms += f" and up to {added:,} of bias and residual" if added else ""
-
-    def too_many(limit: int, weight_: int) -> str:
-        most = (limit - added) // max(_magnitude(x.dtype) * weight_, 1)
-        return "" if channels <= most else f": at most {most} channels can" if most > 0 else "; no channels can"
-
-    bytes_ = dtype is None and x.itemsize == 1 and _magnitude(least) <= 255  # never widened without being asked to
-    if bytes_ and (which := too_many(_INT32.max, _magnitude(least))):
+    most = (types["limit"] - added) // max(types["product"], 1)
+    which = f": at most {most} channels can" if most > 0 else "; no channels can"
+    if types["refusal"] == "beyond int32":
         raise ValueError(
             f"{terms} cannot be summed in an int32 for sure{which}; "
             "pass dtype=np.int64 for exact sums, or dtype=np.int32 for saturated ones"
         )
-    if which := too_many(_EXACT_IN_FLOAT64, _largest(spec_.weight)):
-        raise ValueError(f"{terms} cannot be summed exactly{which}; pass dtype=np.float64")
+    raise ValueError(f"{terms} cannot be summed exactly{which}; pass dtype=np.float64")
 
 
 def sums_integers(spec_: Spec, x: Array, residual: Array | None) -> bool:
-    """Whether the numbers of a call are integers, all of them."""
-    return all(is_integer(a.dtype) for a in (x, spec_.weight, spec_.bias, residual) if a is not None)
+    """Whether the numbers of a call are integers, all of them, whose sums fit int64."""
+    types = _types(spec_, x, residual, None)
+    largest: int = spec_.weight.shape[1] * types["product"] + types["added"]
+    return types["integers"] and largest < 2**63
 
 
-def largest_sum(spec_: Spec, x: Array, residual: Array | None) -> int:
-    """What no sum of integers of these types, with these weights, is beyond."""
-    products: int = spec_.weight.shape[1] * _magnitude(x.dtype) * _largest(spec_.weight)
-    return products + _added(spec_, residual)
-
-
-def _added(spec_: Spec, residual: Array | None) -> int:
-    """The most that bias and residual add to a sum of products."""
-    bias = 0 if spec_.bias is None else _largest(spec_.bias)
-    return bias + (0 if residual is None else _magnitude(residual.dtype))
-
-
-def _least_type(weight: Array) -> np.dtype[Any]:
-    """The type of integer weights; for int32, which stands for integers of any kind, the smallest that holds them."""
-    if weight.dtype != np.int32:
-        return weight.dtype
-    low, high = weight.min(initial=0), weight.max(initial=0)
-    types = map(np.dtype, ("int8", "uint8", "int16", "uint16", "int32"))
-    return next(t for t in types if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
-
-
-def _largest(a: Array) -> int:
-    return int(np.abs(a.astype(np.int64)).max(initial=0))
-
-
-def _magnitude(dtype: np.dtype[Any]) -> int:
-    """The largest magnitude of a type of integers."""
-    return 1 if dtype.kind == "b" else max(-int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+def _types(spec_: Spec, x: Array, residual: Array | None, out: Array | None) -> dict[str, Any]:
+    """What the core makes of the types of a call."""
+    added, given = (None if a is None else a.dtype for a in (residual, out))
+    return _conv1x1.choose_types(spec_, x.dtype, added, given)
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ._check import Array, Spec
@@ -44,6 +45,11 @@ def swap_arithmetic(word: int) -> int:
 
 def kernels() -> list[dict[str, Any]]: ...
 def restrict(isa: str | None = None, kernel: str | None = None, orientation: str | None = None) -> None: ...
+def choose_types(
+    spec: Spec, x: np.dtype[Any], residual: np.dtype[Any] | None, out: np.dtype[Any] | None
+) -> dict[str, Any]:
+    """The types of such a call, `arithmetic` and `dtype`; or why it is refused, and the numbers to say so with."""
+
 def know_bfloat16(type_number: int) -> None: ...
 def config() -> dict[str, Any]: ...
 def get_num_threads() -> int: ...

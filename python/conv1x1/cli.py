@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
-import math
+import io
 import os
-import shlex
 import sys
-import zipfile
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import __version__, explain, show_config
-from ._check import Activation, Array
+from . import explain, show_config
+from ._check import Array
+from ._failure import INTERRUPTED, MISUSE, Failure, tell
 from .runtime import restricted
 
-_MISUSE = 2
-_INTERRUPTED = 130  # what a shell reports for a command ended by Ctrl-C
-
-
-class Failure(Exception):
-    """A message for the person at the terminal, and the exit code that goes with it."""
-
-    def __init__(self, message: str, code: int = 1) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse, with errors of one line and help texts that keep their example lines."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
-
-    def error(self, message: str) -> NoReturn:
-        raise Failure(f"{message} (see {self.prog} --help)", _MISUSE)
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,205 +29,99 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        The arguments; those of the process when left out.
+        The arguments; those of the process, which then ends with the command, when left out.
 
     Returns
     -------
     int
         The exit code: 0, 1 for work that failed, 2 for misuse, 130 after Ctrl-C.
     """
-    with contextlib.suppress(AttributeError):  # a stdout that somebody replaced need not be a text stream
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without "→" shows "?"
     try:
-        try:
-            argv = sys.argv[1:] if argv is None else argv
-            arguments = _parser().parse_args(argv, argparse.Namespace(argv=argv))
-            code = int(arguments.run(arguments))
-        except SystemExit as end:  # argparse, after --help and --version
-            code = int(end.code or 0)
-        sys.stdout.flush()
+        code = _run(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    if argv is None:
+        _drop_what_cannot_be_written()
+    return code
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        with _stdout():
+            try:
+                arguments = _parser().parse_args(argv)
+                arguments.argv = argv
+                code = _COMMANDS[arguments.command](arguments)
+            except SystemExit as end:  # argparse, after --help and --version
+                code = int(end.code or 0)
+            sys.stdout.flush()
         return code
     except Failure as failure:
-        print(f"conv1x1: error: {failure}", file=sys.stderr)
+        tell(failure)
         return failure.code
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    except BrokenPipeError:
-        # The reader is gone; without this the interpreter would flush at exit, fail again and say so.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader has what it wanted
+        return 1
+    except MemoryError as error:
+        tell(f"there is not enough memory{f': {error}' * bool(str(error))}")
         return 1
     except OSError as error:
-        about = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        print(f"conv1x1: error: {about}", file=sys.stderr)
+        words = error.strerror or str(error)
+        tell(f"{error.filename}: {words}" if error.filename else words)
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="conv1x1",
-        description="Pointwise (1x1) convolution of NumPy arrays.",
-        epilog="example:\n  conv1x1 explain --at 3,5",
-    )
-    parser.add_argument("--version", action="version", version=f"conv1x1 {__version__}")
-    parser.set_defaults(run=lambda _: _help(parser))
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-
-    command = commands.add_parser(
-        "demo",
-        help="a photo as 28x28x192, shrunk and brought back",
-        description="Fold a photo into 28x28x192, shrink it to one channel and to 16 with 1x1 convolutions,\n"
-        "bring it back, time each step against NumPy, and draw it all into one PNG.\n"
-        'Needs matplotlib: pip install "conv1x1[demo]".',
-        epilog="example:\n  conv1x1 demo holiday.jpg --output holiday-demo.png",
-    )
-    command.add_argument("photo", nargs="?", metavar="PHOTO", help="an image file (default: a photo matplotlib ships)")
-    png = "conv1x1-demo.png"
-    command.add_argument("--output", type=_png, default=png, metavar="FILE.png", help=f"where to draw (default: {png})")
-    command.set_defaults(run=_demo)
-
-    command = commands.add_parser(
-        "info",
-        help="version, compiler, instruction sets, kernels, threads",
-        description="Show what is installed and what this CPU will run.",
-        epilog="example:\n  conv1x1 info",
-    )
-    command.set_defaults(run=_info)
-
-    command = commands.add_parser(
-        "explain",
-        help="the arithmetic of one output pixel",
-        description="Show the real arithmetic of one output pixel, and what shrinks the channels.\n"
-        "Without --x and --w: one 1x1x192 filter over a made-up 28x28x192 input.",
-        epilog="examples:\n  conv1x1 explain --at 3,5 --svg explained.svg\n"
-        "  conv1x1 explain --x image.npy --w weights.npy --channel-axis 0 --activation relu --filter 7",
-    )
-    command.add_argument("--x", metavar="FILE.npy", help="the pixels")
-    command.add_argument("--w", metavar="FILE.npy", help="the filters, (K, C) or as a framework stores them")
-    command.add_argument("--bias", metavar="FILE.npy", help="one number for each filter")
-    command.add_argument("--channel-axis", type=int, default=-1, metavar="N", help="the axis of x with the channels")
-    command.add_argument("--stride", type=_integers, default=(1,), metavar="N[,N]", help="step between pixels")
-    command.add_argument("--groups", type=int, default=1, metavar="N", help="groups of channels")
-    command.add_argument("--activation", type=_activation, metavar="NAME", help="such as relu, gelu or clip:0,1")
-    command.add_argument("--at", type=_integers, metavar="I,J", help="the output pixel to explain")
-    command.add_argument("--filter", type=int, default=0, metavar="K", help="the filter to explain (default: 0)")
-    command.add_argument("--svg", metavar="FILE.svg", help="also draw it into this file")
-    command.set_defaults(run=_explain)
-
-    command = commands.add_parser(
-        "selftest",
-        help="every kernel this CPU can run against the definition",
-        description="Compare every kernel this CPU can run with the plain NumPy definition, in a few seconds.\n"
-        "The output is fit for a bug report. Exit code 1 if a kernel is wrong.",
-        epilog="example:\n  conv1x1 selftest",
-    )
-    command.set_defaults(run=_selftest)
-    _add_bench(commands)
-    return parser
+@contextlib.contextmanager
+def _stdout() -> Iterator[None]:
+    """Where there is no "→", a "?" is printed instead; where there is no stdout, nothing."""
+    stream = sys.stdout
+    if stream is None or getattr(stream, "closed", False):
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    elif not isinstance(stream, io.TextIOWrapper):  # somebody's own need not know of encodings
+        yield
+    else:
+        errors = stream.errors
+        stream.reconfigure(errors="replace")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                stream.reconfigure(errors=errors)
 
 
-def _add_bench(commands: Any) -> None:
-    command = commands.add_parser(
-        "bench",
-        help="how fast layers run here, next to the machine's limits, other libraries or another revision",
-        description="Time layers on this machine, in turn with NumPy, and say how near they come to what it could do.\n"
-        '--against sets the rivals: other libraries, for which there is an extra, pip install "conv1x1[peers]"; or\n'
-        "another revision of this package, which is built aside: a git revision of the checkout in the\n"
-        "current directory, or a wheel. Every result is checked before anything is timed.",
-        epilog="examples:\n  conv1x1 bench\n  conv1x1 bench --threads 2 --json speed.json --plot roofline.svg\n"
-        "  conv1x1 bench --against numpy,torch,onnxruntime,openvino,cv2\n"
-        "  conv1x1 bench --against git:HEAD~1 --fail-above 5%",
-    )
-    command.add_argument(
-        "--against", default="numpy", metavar="WHOM", help="numpy,torch,onnxruntime,openvino,cv2 | git:REF | FILE.whl"
-    )
-    command.add_argument(
-        "--layers", metavar="FILE.csv", help="in_channels,out_channels,height,width[,stride,groups,dtype,name]"
-    )
-    command.add_argument("--layout", choices=("last", "first", "both"), default="both", help="where the channels are")
-    command.add_argument("--threads", type=_positive, default=1, metavar="N", help="for everybody (default: 1)")
-    command.add_argument("--isa", metavar="NAME", help="use no more than this instruction set")
-    command.add_argument("--seconds", type=_seconds, default=25, metavar="S", help="to measure in all (default: 25)")
-    command.add_argument("--rounds", type=_positive, metavar="N", help="rounds for each layer, instead of --seconds")
-    command.add_argument("--json", metavar="FILE.json", help="also write all numbers into this file")
-    command.add_argument("--plot", type=_picture, metavar="FILE.png|svg", help="also draw a roofline; extra bench")
-    command.add_argument("--markdown", action="store_true", help="print the table for a document instead")
-    command.add_argument(
-        "--fail-above", type=_percentage, metavar="P%", help="exit 1 if slower than the other revision by more than P%%"
-    )
-    command.set_defaults(run=_bench)
+def _drop_what_cannot_be_written() -> None:
+    """Or the interpreter tries again at exit, complains of that, and exits with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _png(text: str) -> str:
-    if Path(text).suffix.lower() != ".png":
-        raise argparse.ArgumentTypeError(f"{text!r} does not end in .png")
-    return text
+def _parser() -> ArgumentParser:
+    from ._arguments import parser  # not before Ctrl-C is expected
+
+    return parser()
 
 
-def _picture(text: str) -> str:
-    if Path(text).suffix.lower() not in (".png", ".svg"):
-        raise argparse.ArgumentTypeError(f"{text!r} does not end in .png or .svg")
-    return text
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return seconds
-
-
-def _percentage(text: str) -> float:
-    try:
-        part = float(text.removesuffix("%")) / 100
-    except ValueError:
-        part = math.nan
-    if not text.endswith("%") or not 0 <= part < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage such as 5%")
-    return part
-
-
-def _integers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of integers such as 3,5") from None
-
-
-def _activation(text: str) -> Activation:
-    name, _, parameters = text.partition(":")
-    try:
-        numbers = [float(p) for p in parameters.split(",")] if parameters else []
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a name with numbers such as clip:0,1") from None
-    return (name, *numbers) if numbers else name  # type: ignore[return-value]  # `explain` checks how many there are
-
-
-def _help(parser: argparse.ArgumentParser) -> int:
-    parser.print_help()
+def _help(arguments: Namespace) -> int:
+    print(arguments.help(), end="")
     return 0
 
 
-def _info(_: argparse.Namespace) -> int:
+def _info(_: Namespace) -> int:
     show_config()
     return 0
 
 
-def _selftest(_: argparse.Namespace) -> int:
+def _selftest(_: Namespace) -> int:
     from . import selftest
 
     return 0 if selftest.run() else 1
 
 
-def _bench(arguments: argparse.Namespace) -> int:
+def _bench(arguments: Namespace) -> int:
     from .bench import cases, peers, regression
 
     revision = arguments.against.startswith("git:") or arguments.against.endswith(".whl")
@@ -255,28 +130,25 @@ def _bench(arguments: argparse.Namespace) -> int:
         raise Failure(
             f"--against: {unknown[0]!r} is not known; valid are a list of {', '.join(peers.PEERS)}, "
             "or alone git:REF or FILE.whl",
-            _MISUSE,
+            MISUSE,
         )
     if arguments.fail_above is not None and not revision:
-        raise Failure("--fail-above is for --against git:REF or a wheel", _MISUSE)
+        raise Failure("--fail-above is for --against git:REF or a wheel", MISUSE)
     if (arguments.plot or arguments.markdown) and revision:
-        raise Failure("--plot and --markdown show layers of one revision: leave out --against", _MISUSE)
+        raise Failure("--plot and --markdown show layers of one revision: leave out --against", MISUSE)
     for file in (arguments.json, arguments.plot):
-        if file and not Path(file).absolute().parent.is_dir():
+        if file is not None and not Path(file).absolute().parent.is_dir():
             raise Failure(f"{file}: there is no such directory")
-        if file and Path(file).is_dir():
+        if file is not None and Path(file).is_dir():
             raise Failure(f"{file}: is a directory")
     try:
-        layers = cases.read_layers(arguments.layers) if arguments.layers else cases.LAYERS
+        layers = cases.read_layers(arguments.layers) if arguments.layers is not None else cases.LAYERS
         with restricted(isa=arguments.isa):
             pass
     except ValueError as error:
-        raise Failure(str(error), _MISUSE) from error
-    try:
-        if arguments.plot:
-            importlib.import_module("matplotlib.figure")
-    except ImportError as error:
-        raise Failure(f'the plot needs matplotlib ({error}): pip install "conv1x1[bench]"') from error
+        raise Failure(str(error), MISUSE) from error
+    if arguments.plot:
+        _need_matplotlib("plot", "bench")
 
     what = cases.cases(layers, arguments.layout)
     try:
@@ -286,7 +158,9 @@ def _bench(arguments: argparse.Namespace) -> int:
         raise Failure(str(error)) from error
 
 
-def _bench_peers(arguments: argparse.Namespace, what: list[Any], against: list[str]) -> int:
+def _bench_peers(arguments: Namespace, what: list[Any], against: list[str]) -> int:
+    import shlex
+
     from .bench import measure, peers, results, table
 
     threads = arguments.threads
@@ -311,7 +185,7 @@ def _bench_peers(arguments: argparse.Namespace, what: list[Any], against: list[s
     return 0
 
 
-def _bench_revision(arguments: argparse.Namespace, what: list[Any]) -> int:
+def _bench_revision(arguments: Namespace, what: list[Any]) -> int:
     from .bench import regression
 
     budget = (arguments.threads, arguments.seconds, arguments.rounds)
@@ -322,23 +196,30 @@ def _bench_revision(arguments: argparse.Namespace, what: list[Any]) -> int:
     return 1 if slower else 0
 
 
-def _demo(arguments: argparse.Namespace) -> int:
+def _demo(arguments: Namespace) -> int:
     from . import demo
 
+    _need_matplotlib("demo", "demo")
     try:
         demo.run(arguments.photo, arguments.output)
-    except ImportError as error:
-        raise Failure(f'the demo needs matplotlib ({error}): pip install "conv1x1[demo]"') from error
     except ArithmeticError as error:
         raise Failure(str(error)) from error
     return 0
 
 
-def _explain(arguments: argparse.Namespace) -> int:
+def _need_matplotlib(what: str, extra: str) -> None:
+    try:
+        for module in ("matplotlib", "matplotlib.figure"):
+            importlib.import_module(module)
+    except (ImportError, ValueError) as error:  # the latter of an MPLBACKEND that it does not know
+        raise Failure(f'the {what} needs matplotlib ({error}): pip install ".[{extra}]" in a clone') from error
+
+
+def _explain(arguments: Namespace) -> int:
     if (arguments.x is None) != (arguments.w is None):
-        raise Failure("--x and --w go together: give both, or neither for the 28x28x192 example", _MISUSE)
-    x, w = (_load(arguments.x), _load(arguments.w)) if arguments.x else _example()
-    bias = _load(arguments.bias) if arguments.bias else None
+        raise Failure("--x and --w go together: give both, or neither for the 28x28x192 example", MISUSE)
+    x, w = (_load(arguments.x), _load(arguments.w)) if arguments.x is not None else _example()
+    bias = _load(arguments.bias) if arguments.bias is not None else None
     stride = arguments.stride[0] if len(arguments.stride) == 1 else arguments.stride
     where = {} if arguments.at is None else {"at": arguments.at}
     try:
@@ -353,10 +234,10 @@ def _explain(arguments: argparse.Namespace) -> int:
             filter=arguments.filter,
             **where,
         )
-    except (IndexError, TypeError, ValueError) as error:
-        raise Failure(str(error), _MISUSE) from error
+    except (IndexError, OverflowError, TypeError, ValueError) as error:
+        raise Failure(str(error), MISUSE) from error
     print(explanation)
-    if arguments.svg:
+    if arguments.svg is not None:
         Path(arguments.svg).write_text(explanation.to_svg(), encoding="utf-8")
         print(f"drawn into {arguments.svg}")
     return 0
@@ -370,11 +251,26 @@ def _example() -> tuple[Array, Array]:
 
 
 def _load(path: str) -> Array:
+    """The array of a file, of which only what is looked at will be read."""
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a header is read as Python, and a damaged one as odd Python
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror or error}") from error
+    except Exception as error:  # what NumPy says of a damaged header may be anything
         raise Failure(f"{path}: not a .npy file of numbers") from error
     if not isinstance(array, np.ndarray):
         array.close()
         raise Failure(f"{path}: an archive of arrays; a .npy file of one array is expected")
     return array
+
+
+_COMMANDS = {
+    None: _help,
+    "info": _info,
+    "selftest": _selftest,
+    "bench": _bench,
+    "demo": _demo,
+    "explain": _explain,
+}

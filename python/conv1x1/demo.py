@@ -7,6 +7,7 @@ read or drawn.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -219,10 +220,12 @@ def load_photo(path: str | None) -> tuple[Array, str, tuple[int, int]]:
 
     path = path or str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
     try:
-        with Image.open(path) as file:
+        with warnings.catch_warnings(), Image.open(path) as file:
+            warnings.simplefilter("ignore")
             photo = ImageOps.exif_transpose(file).convert("RGB")
-    except (ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's words for a damaged file
-        raise OSError(f"{path}: {error}") from error
+    except Exception as error:  # what Pillow says of a damaged file may be anything
+        words = getattr(error, "strerror", None) or error
+        raise OSError(f"{path}: {words}") from error
     square = ImageOps.fit(photo, (SIDE, SIDE), Image.Resampling.LANCZOS)
     return np.asarray(square, np.float32) / np.float32(255), Path(path).name, photo.size
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +40,7 @@ LAYOUTS = ("last", "first")
 
 _NEEDED = ("in_channels", "out_channels", "height", "width")
 _OPTIONAL = ("stride", "groups")
+_MOST_DIGITS = 18  # no array has more
 
 
 def cases(layers: Iterable[Layer], layout: str) -> list[tuple[Layer, str]]:
@@ -108,17 +111,29 @@ def _layer(texts: dict[str, str], where: str) -> Layer:
     numbers = {}
     for name in _NEEDED + _OPTIONAL:
         text = texts[name] or ("1" if name in _OPTIONAL else "")
-        if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS and int(text) > 0):
             raise ValueError(f"{where}: {name} is {text!r}, and must be a whole number from 1")
         numbers[name] = int(text)
-    try:
-        dtype = np.dtype(texts["dtype"] or "float32")
-        conv1x1(np.zeros(1, dtype), np.zeros((1, 1), np.float32))
-    except (TypeError, ValueError, SyntaxError) as error:  # the last, says NumPy, of such as "1,,"
-        raise ValueError(f"{where}: dtype is {texts['dtype']!r}: {error}") from error
-    layer = Layer(texts["name"], **numbers, dtype=dtype.name)
+    layer = Layer(texts["name"], **numbers, dtype=_dtype(texts["dtype"] or "float32", where).name)
     if layer.in_channels % layer.groups or layer.out_channels % layer.groups:
         raise ValueError(
             f"{where}: {layer.groups} groups do not divide {layer.in_channels} and {layer.out_channels} channels"
         )
+    # The pixels and the result, also in float64 to check them by; each more than once meanwhile.
+    needed = 16 * (layer.height * layer.width * layer.in_channels + layer.pixels * layer.out_channels)
+    needed += 16 * layer.out_channels * layer.in_channels // layer.groups
+    if needed > (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+        raise ValueError(f"{where}: it would take {needed / 1e9:,.0f} GB of memory; there are {memory / 1e9:,.0f}")
     return layer
+
+
+def _dtype(text: str, where: str) -> np.dtype[Any]:
+    """A type of pixels, of which layers can be run and checked for all of its numbers."""
+    try:
+        dtype = np.dtype(text)
+        conv1x1(np.full(1, np.iinfo(dtype).max if dtype.kind in "iu" else 0, dtype), np.zeros((1, 1), np.float32))
+        if dtype.kind not in "biuf" and dtype.name != "bfloat16":
+            raise TypeError("only real numbers are timed")
+    except (TypeError, ValueError, SyntaxError) as error:  # the last, says NumPy, of such as "1,,"
+        raise ValueError(f"{where}: dtype is {text!r}: {error}") from error
+    return dtype

@@ -6,7 +6,6 @@ turns (A B C A B C …): only the ratios of one round are compared, and what is 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter, sleep
 
@@ -16,7 +15,7 @@ from .. import Conv1x1, _conv1x1
 from .._check import Array
 from .peers import Candidate, Peer
 from .progress import bar
-from .results import Rival, Row, interval
+from .results import Rival, Row, interval, usable_cpus
 from .timing import Layer, arrays, check, clock, expected, repetitions
 
 _FEWEST_ROUNDS = 6  # fewer have no interval
@@ -149,7 +148,8 @@ def roofs(size: int, threads: int, dtype: str = "float32") -> tuple[float, float
     size : int
         How many bytes are read again and again; it decides from which cache.
     threads : int
-        One thread is measured; this many are taken to do as many times as much, up to the number of CPUs.
+        One thread is measured; this many are taken to do as many times as much, up to the number of CPUs that it may
+        use.
     dtype : str
         The type of the arithmetic: "float32" or "float64".
 
@@ -160,7 +160,7 @@ def roofs(size: int, threads: int, dtype: str = "float32") -> tuple[float, float
     reads : float
         GB/s.
     """
-    at_once = min(threads, os.cpu_count() or 1)
+    at_once = min(threads, usable_cpus())
     reads = _conv1x1.read_gbs(min(max(size, _READ_SIZES[0]), _READ_SIZES[1]))
     return _conv1x1.peak_gflops(dtype) * at_once, reads * at_once
 

@@ -211,7 +211,7 @@ def _module(peer: str, name: str) -> Any:
             warnings.simplefilter("ignore")  # what they say about each other is not ours to pass on
             return importlib.import_module(name)
     except ImportError as error:
-        raise MissingPeer(f'{peer} cannot be raced ({error}): pip install "conv1x1[peers]"') from error
+        raise MissingPeer(f'{peer} cannot be raced ({error}): pip install ".[peers]" in a clone') from error
 
 
 def _onnx_models(

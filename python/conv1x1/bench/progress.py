@@ -18,7 +18,7 @@ def bar(done: int, total: int, what: str) -> Iterator[None]:
     what : str
         The one in work.
     """
-    shown = sys.stderr.isatty()
+    shown = sys.stderr is not None and sys.stderr.isatty()
     if shown:
         filled = 24 * done // max(total, 1)
         line = f"[{'#' * filled}{'.' * (24 - filled)}] {done}/{total} {what}"

@@ -176,6 +176,17 @@ def summary(rows: Iterable[Row], name: str | None = None) -> dict[str, Any] | No
     return {"layers": len(ratios), "geometric_mean": mean, "worst": worst, "ahead": ahead, "level": level}
 
 
+def usable_cpus() -> int:
+    """How many CPUs this process may use, by its affinity and its cgroup's quota.
+
+    Returns
+    -------
+    int
+    """
+    cpus = len(os.sched_getaffinity(0))
+    return min(cpus, _conv1x1.cgroup_cpus("") or cpus)
+
+
 def environment(threads: int) -> dict[str, Any]:
     """Where and when something is measured.
 
@@ -191,7 +202,7 @@ def environment(threads: int) -> dict[str, Any]:
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "cpu": config["cpu"],
-        "cpus": os.cpu_count(),
+        "cpus": usable_cpus(),
         "isa": config["isa"],
         "threads": threads,
         "platform": platform.platform(),

@@ -76,7 +76,7 @@ def heading(peers: dict[str, Peer], threads: int, numpy_threads: int | None) -> 
     if "numpy" in peers and numpy_threads is None:
         lines.append(
             "NumPy takes as many threads as it likes, so its ratios say little: "
-            'pip install "conv1x1[bench]" brings threadpoolctl, which holds it'
+            'pip install ".[bench]" in a clone brings threadpoolctl, which holds it'
         )
     elif "numpy" in peers and numpy_threads != threads:
         lines.append(f"NumPy takes {numpy_threads} thread{'s' * (numpy_threads != 1)}: more, or fewer, it cannot")

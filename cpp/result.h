@@ -1,0 +1,48 @@
+// What type a result has, and in which its sums are computed: the one rule, for calls and for all that speaks of them.
+#pragma once
+
+#include <cstddef>
+
+#include "kernel.h"
+
+namespace conv1x1 {
+
+// What the types of a call depend on, besides those of its arrays and of the result asked for.
+struct Factors {
+  bool integers = false;           // weights, and bias if there is one
+  DType weights = DType::float32;  // of integers: their type; for wide ones, the smallest that holds them
+  double largest = 0;              // weight, in magnitude
+  double largest_bias = 0;         // likewise
+  size_t in_channels = 0;          // in each group
+  bool quantized = false;
+  bool keeps_integers = true;      // the activation: none, or a clamp
+  bool clamps_to_integers = true;  // none, or a clamp between whole numbers
+};
+
+struct Types {
+  DType arithmetic, result;
+};
+
+// Why a call is refused for its types.
+enum class Refusal : unsigned char {
+  none,
+  pixels,        // x or the residual is of no type of pixels (of a quantised layer: x not of 8 bits)
+  beyond_int32,  // a sum of bytes might be, and nobody asked for a wider one
+  inexact        // a sum of integers might be beyond what float64 holds exactly
+};
+
+// The type of the sums and that of the result: the data decide, `asked` (null: nothing was asked for) overrides the
+// result's. Integer pixels, weights, bias and residual give exact integers: int32 where no sum of those types can be
+// beyond it, else int64, except that 8-bit numbers are never widened without being asked to.
+Refusal choose_types(DType x, const DType* residual, const Factors&, const DType* asked, Types&);
+
+// Whether all numbers of a call are integers.
+bool sums_integers(DType x, const DType* residual, const Factors&);
+
+// How far sums of integers can reach, channels · product + added, and how far they may.
+struct Reach {
+  double product, added, limit;
+};
+Reach reach(DType x, const DType* residual, const Factors&, Refusal);
+
+}  // namespace conv1x1
