@@ -98,10 +98,11 @@ bool view(PyObject* object, Array& array, bool checked = false) {
   return true;
 }
 
-PyObject* new_array(int rank, const ptrdiff_t* shape, int type_number) {
+// An array of its own; with `strides` null in C order.
+PyObject* new_array(int rank, const ptrdiff_t* shape, const ptrdiff_t* strides, int type_number) {
   const auto& api = py::detail::npy_api::get();
   return api.PyArray_NewFromDescr_(api.PyArray_Type_, api.PyArray_DescrFromType_(type_number), rank,
-                                   const_cast<ptrdiff_t*>(shape), nullptr, nullptr, 0, nullptr);
+                                   const_cast<ptrdiff_t*>(shape), const_cast<ptrdiff_t*>(strides), nullptr, 0, nullptr);
 }
 
 bool contiguous(PyObject* array) {
@@ -237,6 +238,19 @@ bool locate(const Settings& s, const Weights& weights, const Array& x, Geometry&
       g.shape[g.rank++] = static_cast<ptrdiff_t>(s.out_channels);
   }
   return true;
+}
+
+// Strides for a result that lies as `like` does, x or another of the result's shape: dense, in its memory order.
+void lie_as(const Array& like, const Geometry& g, DType dtype, ptrdiff_t* strides) {
+  int axes[max_rank];
+  memory_order(like, axes);
+  size_t stride = size_of(dtype);  // which may be beyond any array: NumPy says so
+  for (int i = like.rank; i-- > 0;) {
+    int axis = axes[i];
+    if (like.rank > g.rank && axis >= g.axis && axis-- == g.axis) continue;  // x's channels, which the result has not
+    strides[axis] = static_cast<ptrdiff_t>(stride);
+    stride *= static_cast<size_t>(std::max<ptrdiff_t>(g.shape[axis], 1));
+  }
 }
 
 // Runs what may end this thread: while the interpreter is on its way out, Python before 3.14 ends a daemon thread where
@@ -434,17 +448,23 @@ PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, Py
     Py_INCREF(out_object);
     return out_object;
   }
+  const bool copied = out_object != Py_None;
   int number = type_number(types.result);
   if (types.result == DType::bfloat16)  // the one that was asked for, or else x's
-    number = out_object != Py_None ? number_of(py::detail::array_proxy(out_object)->descr)
-             : s.result            ? s.result_number
-                                   : number_of(py::detail::array_proxy(x_object)->descr);
-  py::object result = py::reinterpret_steal<py::object>(new_array(g.rank, g.shape, number));
+    number = copied     ? number_of(py::detail::array_proxy(out_object)->descr)
+             : s.result ? s.result_number
+                        : number_of(py::detail::array_proxy(x_object)->descr);
+  // As x lies; what is copied to `out` afterwards, as `out` does.
+  const bool c_order = contiguous(copied ? out_object : x_object);
+  ptrdiff_t strides[max_rank];
+  if (!c_order) lie_as(copied ? out : x, g, types.result, strides);
+  py::object result =
+      py::reinterpret_steal<py::object>(new_array(g.rank, g.shape, c_order ? nullptr : strides, number));
   Array y;
   if (!result || !view(result.ptr(), y)) return nullptr;
   if (!compute(s, weights, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads, {x_object, residual_object}))
     return nullptr;
-  if (out_object == Py_None) return result.release().ptr();
+  if (!copied) return result.release().ptr();
   if (py::detail::npy_api::get().PyArray_CopyInto_(out_object, result.ptr()) != 0) return nullptr;
   Py_INCREF(out_object);
   return out_object;
@@ -636,8 +656,7 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
       throw py::type_error("x's type does not fit the layer");
     if (allocated) {
       y = {nullptr, types.result, false, g.rank, g.shape, strides};
-      ptrdiff_t stride = static_cast<ptrdiff_t>(size_of(y.dtype));
-      for (int i = g.rank - 1; i >= 0; stride *= std::max<ptrdiff_t>(g.shape[i--], 1)) strides[i] = stride;
+      lie_as(x, g, types.result, strides);
     }
     const int threads = args[2] == Py_None ? get_num_threads() : py::handle(args[2]).cast<int>();
     Problem problem = make_problem(types.arithmetic, x, y, nullptr, g.axis, s.keep_axis, g.steps, state.weights->groups,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 
 namespace conv1x1 {
 
@@ -31,6 +32,29 @@ DType pixels_of_quads(Operand operand) { return operand == Operand::int8_quads ?
 
 bool is_integer(DType dtype) {
   return dtype != DType::float32 && dtype != DType::float64 && dtype != DType::float16 && dtype != DType::bfloat16;
+}
+
+void memory_order(const Array& a, int* axes) {
+  for (int i = 0; i < a.rank; ++i) axes[i] = i;
+  const auto step = [&](int axis) { return std::abs(a.strides[axis]); };
+  bool c_order = true;
+  ptrdiff_t outer = std::numeric_limits<ptrdiff_t>::max();
+  for (int i = 0; i < a.rank && c_order; ++i) {
+    if (a.shape[i] == 1 || step(i) == 0) continue;
+    c_order = step(i) <= outer;
+    outer = step(i);
+  }
+  if (c_order) return;
+  for (int i = a.rank - 1; i-- > 0;) {  // finds its place among the axes after it, as in NumPy's iterator
+    int place = i;
+    for (int j = i + 1; j < a.rank && step(i) != 0; ++j) {
+      const int other = axes[j];
+      if (step(other) == 0) continue;
+      if (step(other) < step(i) || (step(other) == step(i) && (a.shape[i] != 1 || a.shape[other] == 1))) break;
+      place = j;
+    }
+    std::rotate(axes + i, axes + i + 1, axes + place + 1);
+  }
 }
 
 Runs::Runs(const PixelAxes& axes, size_t first, size_t last) : axes_(axes), left_(last - first) {

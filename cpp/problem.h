@@ -37,6 +37,11 @@ struct Array {
   const ptrdiff_t* strides = nullptr;
 };
 
+// The axes of an array as they lie in memory, outermost first: NumPy's order "K". That is C order where the axes longer
+// than one lie so, else the order of the strides' magnitudes. A stride of 0 says nothing: such an axis keeps its place
+// among its neighbours. Of two that are equal an axis of one element is the inner one, as Fortran has it.
+void memory_order(const Array&, int* axes);
+
 struct PixelAxis {
   size_t n;
   ptrdiff_t x, y, residual;  // bytes from one pixel to the next

@@ -260,14 +260,16 @@ def test_every_path(exact: Any, isa: str, orientation: str, filters: int, x_type
 def test_the_path_is_the_one_meant(
     exact: Any, isa: str, axis: int, form: str, orientation: str, stages_x: bool, scratches_y: bool
 ) -> None:
-    """What `test_every_path` relies on: these layouts lead to these paths, for results that are contiguous."""
+    """What `test_every_path` relies on: these layouts lead to these paths, for results in C order."""
     x, w, bias = exact(46, 37), exact(20, 37), exact(20)
     data = np.moveaxis(as_pairs(laid_out(x, form)), -1, axis)
     with restricted(isa=isa, orientation=orientation):
         layer = Conv1x1(w, bias, channel_axis=axis)
-        plan = layer.plan(data)
+        out = blank(layer(data).shape, np.float32)
+        plan = layer._plan(data, out, None)
         assert (plan["orientation"], plan["stages_x"], plan["scratches_y"]) == (orientation, stages_x, scratches_y)
-        np.testing.assert_array_equal(np.moveaxis(layer(data), axis, -1).reshape(46, 20), expected(x, w, bias))
+        layer(data, out=out)
+        np.testing.assert_array_equal(np.moveaxis(out, axis, -1).reshape(46, 20), expected(x, w, bias))
 
 
 def test_a_type_that_is_not_the_arithmetics_goes_through_a_tile(exact: Any, isa: str) -> None:
@@ -296,7 +298,7 @@ def test_blocks_of_channels(exact: Any, isa: str, dtype: str, orientation: str, 
             layer = Conv1x1(w, bias, channel_axis=axis, activation=("clip", *limits))
             out = np.full((pixels, filters), np.nan, dtype, order=order)
             a, target, added = (v.T if axis == 0 else v for v in (data, out, residual))
-            assert layer.plan(a)["channel_block"] < channels
+            assert layer._plan(a, np.empty(target.shape, dtype), None)["channel_block"] < channels
             plain(a, out=target)
             np.testing.assert_array_equal(out, sums)
             layer(a, added, target)

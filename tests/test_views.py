@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
-from conv1x1 import Conv1x1, QConv1x1, conv1x1, reference
+from conv1x1 import (
+    Conv1x1,
+    QConv1x1,
+    conv1x1,
+    conv1x1_integer,
+    explain,
+    qlinear_conv1x1,
+    reference,
+    reference_integer,
+    reference_qlinear,
+)
 
 REPEATABLE = settings(derandomize=True, deadline=None, max_examples=400, database=None)
 
@@ -116,8 +127,9 @@ def test_any_view(exact: Any, call: Call) -> None:
         options["residual"] = call.residual.holding(exact(*shape, dtype=residual_type))
     expected = reference(x, w, bias, **options)
     y = conv1x1(x, w, bias, **options)
-    assert y.flags.c_contiguous
     assert y.shape == expected.shape
+    assert steps(y) == steps(expected)
+    assert lies_as_by_numpy(y, x, call.axis) or (call.vector and call.still)  # where what is gone said where an axis is
     np.testing.assert_array_equal(y, expected)
     out = call.out.empty(shape, y_type)
     assert conv1x1(x, w, bias, **options, out=out) is out
@@ -128,12 +140,129 @@ def test_any_view(exact: Any, call: Call) -> None:
     np.testing.assert_array_equal(out, expected)
 
 
+# ---------------------------------------------------------------------------------- how the result lies in memory
+
+
+def steps(a: Any) -> list[int]:
+    """The strides in elements."""
+    return [s // a.itemsize for s in a.strides]
+
+
+def lies_as_by_numpy(y: Any, x: Any, axis: int) -> bool:
+    """Whether a result of x lies where NumPy's order "K" puts it: as that of a ufunc.
+
+    Where an axis of one element lies is nobody's concern, unless x's channels are one and become many.
+    """
+    axis %= x.ndim
+    if y.ndim == x.ndim and x.shape[axis] == 1 != y.shape[axis]:
+        return True
+    strides = [s for i, s in enumerate(x.strides) if i != axis or y.ndim == x.ndim]
+    flags = [["readonly"], ["writeonly", "allocate"]]
+    made = np.nditer([as_strided(x, y.shape, strides), None], ["zerosize_ok"], flags, order="K")  # type: ignore[list-item]
+    return all(s == t for s, t, n in zip(steps(y), steps(made.operands[1]), y.shape, strict=True) if n > 1)
+
+
+def test_result_lies_as_x(exact: Any) -> None:
+    """Every order of the axes, forwards and backwards, with and without gaps."""
+    for rank in (1, 2, 3, 4):
+        shape = (2, 3, 4, 5)[:rank]
+        for order in itertools.permutations(range(rank)):
+            for step in (1, 2, -1):
+                x = Lie(order, (step,) * rank, 0).holding(exact(*shape))
+                for axis in range(rank):
+                    for filters in (shape[axis], 7, None):
+                        w = exact(filters or 1, shape[axis])
+                        w = w[0] if filters is None else w
+                        for y in (
+                            conv1x1(x, w, channel_axis=axis),
+                            conv1x1(x, w, channel_axis=axis, dtype=np.float64),
+                            Conv1x1(w, channel_axis=axis)(x),
+                            reference(x, w, channel_axis=axis),
+                        ):
+                            assert lies_as_by_numpy(y, x, axis), (order, step, axis, filters)
+
+
+IMAGE = np.zeros((4, 5, 3), np.float32)
+GREY = np.zeros((4, 5), np.float32)
+PLACES: dict[str, tuple[Any, int, list[int]]] = {  # x, channel_axis, how a result of 7 channels lies: outermost first
+    "C": (IMAGE, -1, [0, 1, 2]),
+    "a slice": (IMAGE[::2, 1:, 1:2], -1, [0, 1, 2]),
+    "one channel, far off": (IMAGE[:, :, ::100], -1, [0, 1, 2]),
+    "Fortran": (np.asfortranarray(IMAGE), -1, [2, 1, 0]),
+    "Fortran, cropped": (np.asfortranarray(IMAGE)[1:, ::2], -1, [2, 1, 0]),
+    "Fortran, one channel": (np.asfortranarray(IMAGE[..., :1]), -1, [2, 1, 0]),
+    "Fortran, one channel, in front": (np.asfortranarray(GREY[None]), 0, [2, 1, 0]),
+    "transposed": (IMAGE.transpose(1, 0, 2), -1, [1, 0, 2]),
+    "planes": (np.zeros((3, 4, 5), np.float32).transpose(1, 2, 0), -1, [2, 0, 1]),
+    "planes, upside down": (np.zeros((3, 4, 5), np.float32).transpose(1, 2, 0)[::-1], -1, [2, 0, 1]),
+    "a plane": (np.zeros((1, 4, 5), np.float32).transpose(2, 1, 0), -1, [2, 1, 0]),
+    "grey": (GREY[..., None], -1, [0, 1, 2]),
+    "grey, transposed": (GREY.T[..., None], -1, [1, 0, 2]),
+    "grey, transposed, in front": (GREY.T[None], 0, [0, 2, 1]),
+    "one image as many": (np.broadcast_to(IMAGE, (2, 4, 5, 3)), -1, [0, 1, 2, 3]),
+    "one transposed image as many": (np.broadcast_to(IMAGE.transpose(1, 0, 2), (2, 5, 4, 3)), -1, [0, 2, 1, 3]),
+    "one row as many": (np.broadcast_to(IMAGE[:1], (4, 5, 3)), -1, [0, 1, 2]),
+    "one number": (np.broadcast_to(np.float32(1), (4, 5, 3)), 0, [0, 1, 2]),
+    "no pixels": (np.zeros((0, 5, 3), np.float32).T, 0, [0, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_result_lies_as_x_where_strides_say_little(exact: Any, name: str) -> None:
+    x, axis, order = PLACES[name]
+    w = exact(7, x.shape[axis])
+    bytes_ = as_strided(np.zeros(1000, np.uint8)[500:], x.shape, [s // 4 for s in x.strides])
+    weights = np.ones(w.shape, np.int8)
+    for y in (
+        conv1x1(x, w, channel_axis=axis),
+        reference(x, w, channel_axis=axis),
+        conv1x1(x, w, channel_axis=axis, stride=1, groups=1, activation="relu"),
+        conv1x1_integer(bytes_, weights, channel_axis=axis),
+        reference_integer(bytes_, weights, channel_axis=axis),
+        qlinear_conv1x1(bytes_, 1, 0, weights, 1, 0, 1, np.uint8(0), channel_axis=axis),
+        reference_qlinear(bytes_, 1, 0, weights, 1, 0, 1, np.uint8(0), channel_axis=axis),
+    ):
+        assert y.transpose(order).flags.c_contiguous
+        if y.dtype.kind == "f":
+            assert lies_as_by_numpy(y, x, axis)
+    without = [i - (i > axis % x.ndim) for i in order if i != axis % x.ndim]
+    assert conv1x1(x, w[0], channel_axis=axis).transpose(without).flags.c_contiguous
+    plan = Conv1x1(w, channel_axis=axis).plan(x)
+    assert plan == Conv1x1(w, channel_axis=axis)._plan(x, y.astype(np.float32, order="K"), None)
+
+
+def test_nothing_is_turned_unasked(exact: Any) -> None:
+    """A view of planes, a Fortran cube and a transposed image are as simple as what they are views of."""
+    planes, image = exact(24, 6, 32, 32), exact(64, 64, 24)
+    w = exact(32, 24)
+    for plain, axis, view, view_axis in (
+        (planes, 0, planes.transpose(0, 3, 2, 1), 0),
+        (planes, 0, planes.transpose(3, 2, 1, 0), -1),
+        (planes, 0, planes[:, ::-1].transpose(1, 2, 3, 0), -1),
+        (image, -1, image.transpose(1, 0, 2), -1),
+        (image, -1, image.T, 0),
+    ):
+        expected = Conv1x1(w, channel_axis=axis).plan(plain)
+        assert Conv1x1(w, channel_axis=view_axis).plan(view) == expected
+        assert explain(view, w, channel_axis=view_axis).plan == expected
+
+
 # --------------------------------------------------------------------------------------- nothing, and little
 
 NOTHING = """
 import itertools
 import numpy as np
-from conv1x1 import Conv1x1, QConv1x1, conv1x1, reference
+from conv1x1 import (
+    Conv1x1,
+    QConv1x1,
+    conv1x1,
+    conv1x1_integer,
+    explain,
+    qlinear_conv1x1,
+    reference,
+    reference_integer,
+    reference_qlinear,
+)
 
 def result_shape(shape, axis, filters, stride):
     shape = list(shape)

@@ -374,6 +374,39 @@ def result_shape(
     return tuple(shape)
 
 
+def memory_order(a: Array) -> tuple[int, ...]:
+    """The axes of an array as they lie in memory, outermost first: NumPy's order "K".
+
+    C order where the axes longer than one lie so, else the order of the strides' magnitudes. A stride of 0 says
+    nothing: such an axis keeps its place among its neighbours. Of two that are equal, an axis of one element is the
+    inner one.
+    """
+    steps = [abs(s) for s in a.strides]
+    telling = [s for s, n in zip(steps, a.shape, strict=True) if n != 1 and s]
+    if telling == sorted(telling, reverse=True):
+        return tuple(range(a.ndim))
+    order: list[int] = []
+    for axis_ in reversed(range(a.ndim)):  # finds its place among the axes after it, as in NumPy's iterator
+        place = 0
+        for j, other in enumerate(order):
+            if not steps[axis_] or not steps[other]:
+                continue
+            one_of_many = a.shape[axis_] == 1 and a.shape[other] != 1
+            if steps[other] < steps[axis_] or (steps[other] == steps[axis_] and not one_of_many):
+                break
+            place = j + 1
+        order.insert(place, axis_)
+    return tuple(order)
+
+
+def lying_as(x: Array, result: Array, position: int) -> Array:
+    """A result in an array of its own, dense, with its axes in memory as x has them; the channel axis may be gone."""
+    order: Any = memory_order(x)
+    if result.ndim < x.ndim:
+        order = [i - (i > position) for i in order if i != position]
+    return result.transpose(order).copy(order="C").transpose(np.argsort(order))
+
+
 def call(
     spec_: Spec, x: ArrayLike, residual: ArrayLike | None, out: Any, threads: Any
 ) -> tuple[Array, Array | None, Array | None, int | None]:

@@ -73,7 +73,9 @@ def conv1x1(
     Returns
     -------
     ndarray
-        x's axes, strided, with K entries on `channel_axis`; C-contiguous, or `out`.
+        x's axes, strided, with K entries on `channel_axis`; or `out`. In memory the axes lie in the order of x's,
+        without gaps (NumPy's order "K"): C-contiguous for an x in C order or a slice of one, Fortran-contiguous for one
+        in Fortran order.
 
     Raises
     ------
@@ -272,7 +274,8 @@ class Conv1x1(_conv1x1.Layer):
         Parameters
         ----------
         x : array_like
-            As for a call; its values do not matter. The plan is for a call without a residual.
+            As for a call; its values do not matter. The plan is for a call without a residual, and for a result that
+            lies as x does.
         threads : int, optional
             As for a call.
 

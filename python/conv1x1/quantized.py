@@ -70,7 +70,8 @@ def qlinear_conv1x1(
     Returns
     -------
     ndarray
-        x's axes, strided, with K entries on `channel_axis`; of the type of `y_zero_point`.
+        x's axes, strided, with K entries on `channel_axis`; of the type of `y_zero_point`. In memory its axes lie in
+        x's order, without gaps; or it is `out`.
 
     Raises
     ------
@@ -162,7 +163,8 @@ def conv1x1_integer(
     Returns
     -------
     ndarray
-        x's axes, strided, with K entries on `channel_axis`; int32.
+        x's axes, strided, with K entries on `channel_axis`; int32. In memory its axes lie in x's order, without gaps;
+        or it is `out`.
 
     Raises
     ------
@@ -502,7 +504,7 @@ class QConv1x1:
         Parameters
         ----------
         x : array_like
-            As for a call; its values do not matter.
+            As for a call; its values do not matter. The plan is for a result that lies as x does.
         threads : int, optional
             As for a call.
 

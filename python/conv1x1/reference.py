@@ -42,7 +42,8 @@ def reference(
     -------
     ndarray
         The result in float64, or in int64 where `conv1x1` gives an integer; or in the type that `dtype` or `out` asks
-        for: integers rounded half to even and saturated, with NaN as 0; float16 and bfloat16 rounded half to even.
+        for: integers rounded half to even and saturated, with NaN as 0; float16 and bfloat16 rounded half to even. It
+        lies in memory as that of `conv1x1`.
 
     Notes
     -----
@@ -90,7 +91,7 @@ def reference(
         clamped = exact if spec.activation[0] in ("relu", "relu6", "clip") else None  # integers to integers
         result = activate(result, spec.activation)
         if out is None:
-            return np.array(cast(result, np.dtype(spec.dtype or clamped or result.dtype)), order="C")
+            return _check.lying_as(x, cast(result, np.dtype(spec.dtype or clamped or result.dtype)), position)
         out[...] = cast(result, out.dtype)
     return out
 

@@ -51,7 +51,7 @@ def reference_integer(
     Returns
     -------
     ndarray
-        The result, in int32.
+        The result, in int32; it lies in memory as that of `conv1x1_integer`.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def reference_integer(
     x = _check_quantized.pixels(x)
     made = _check_quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, x)
     _check_quantized.call(made, None, x, out, threads)
-    return _finished(_sums(x, made).astype(np.int32), made, out)
+    return _finished(x, _sums(x, made).astype(np.int32), made, out)
 
 
 @default_arithmetic()
@@ -108,7 +108,7 @@ def reference_qlinear(
     Returns
     -------
     ndarray
-        The result, in the type of `y_zero_point`.
+        The result, in the type of `y_zero_point`; it lies in memory as that of `qlinear_conv1x1`.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def reference_qlinear(
     scaled = np.clip(scaled, *more.limits)  # the type's limits less the zero point, or the activation's
     result = np.rint(scaled).astype(np.int32) + int(more.y_zero_point)  # rint: half to even
     result = result.astype(more.y_zero_point.dtype)
-    return _finished(np.moveaxis(result, -1, made.channel_axis), made, out)
+    return _finished(x, np.moveaxis(result, -1, made.channel_axis), made, out)
 
 
 def _sums(x: Array, made: _check_quantized.Integer) -> Array:
@@ -160,10 +160,10 @@ def _sums(x: Array, made: _check_quantized.Integer) -> Array:
     return np.moveaxis(result, -1, position)
 
 
-def _finished(result: Array, made: _check_quantized.Integer, out: Array | None) -> Array:
+def _finished(x: Array, result: Array, made: _check_quantized.Integer, out: Array | None) -> Array:
     """The result without its channel axis, if the filter was a vector; in `out`, if there is one."""
     result = result if made.keep_axis else result.take(0, made.channel_axis)
     if out is None:
-        return np.array(result, order="C")
+        return _check.lying_as(x, result, _check.axis(x, made.channel_axis))
     out[...] = result
     return out
