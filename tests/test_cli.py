@@ -460,6 +460,26 @@ def test_selftest_finds_a_wrong_kernel(
     assert result.out.endswith("\n1 of 3 kernels and conversions FAILED\n")
 
 
+def test_selftest_finds_a_kernel_that_requantises_wrongly(
+    run: Run, monkeypatch: pytest.MonkeyPatch, two_kernels: list[str | None]
+) -> None:
+    def broken(*arguments: Any, **options: Any) -> Any:
+        y = conv1x1.qlinear_conv1x1(*arguments, **options)
+        y.flat[-1] += two_kernels == ["second"]
+        return y
+
+    for kernel in selftest._conv1x1.kernels():
+        kernel["dtype"] = "int32"
+    monkeypatch.setattr(selftest, "qlinear_conv1x1", broken)
+    result = run("selftest")
+    assert result.code == 1
+    first, second, complaint = result.out.splitlines()[-6:-3]
+    assert first.split()[::4] == ["first", "ok"]
+    assert second.split()[::4] == ["second", "FAILED"]
+    assert "integers are not exact, in Case(" in complaint
+    assert "quantised=True" in complaint
+
+
 @pytest.mark.parametrize(
     ("break_", "words"),
     [

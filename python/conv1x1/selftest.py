@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from . import _conv1x1, conv1x1, reference, show_config
+from . import _conv1x1, conv1x1, qlinear_conv1x1, reference, reference_qlinear, show_config
 from ._check import PIXELS, RESULTS, Activation, Array
 from .reference import cast
 from .runtime import restricted
@@ -42,6 +42,14 @@ _INTEGER_VARIANTS: tuple[dict[str, Any], ...] = (
     {"groups": 2, "bias": True, "activation": ("clip", -9000, 20000)},
     {"groups": 3, "stride": 2, "activation": "relu6"},
 )
+# And for their sums as quantised numbers of one byte, as the kernels store them themselves.
+_QUANTISED_VARIANTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"bias": True, "activation": "relu"},
+    {"stride": 2, "bias": True},
+    {"groups": 2, "activation": ("clip", -3, 5)},
+    {"groups": 3, "stride": 2, "bias": True, "activation": "relu6"},
+)
 _CURVED = ("hardsigmoid", "hardswish", "sigmoid", "silu", "tanh", "gelu")
 
 
@@ -58,13 +66,14 @@ class Case(NamedTuple):
     bias: bool = False
     residual: bool = False
     activation: Activation = None
+    quantised: bool = False  # pixels, weights and result stand for real numbers
 
 
 class Problem(NamedTuple):
-    """A case as arguments of `conv1x1`, with what must come out."""
+    """A case as arguments of `conv1x1` or `qlinear_conv1x1`, with what must come out."""
 
     case: Case
-    arguments: tuple[Array, Array, Array | None]
+    arguments: tuple[Any, ...]
     options: dict[str, Any]
     expected: Array
     bound: Array
@@ -87,8 +96,9 @@ def run() -> bool:
         Whether every kernel that this CPU can run is right.
     """
     show_config()
-    print("\nEvery kernel against the definition. Errors are in units of the bound, γ_{C+2}·(Σ|w||x| + |b|); integers")
-    print("and conversions must be exact, and all kernels of one order and type must come to the same bits.\n")
+    print("\nEvery kernel against the definition. Errors are in units of the bound, γ_{C+2}·(Σ|w||x| + |b|); integers,")
+    print("quantised numbers and conversions must be exact, and all kernels of one order and type must come to the")
+    print("same bits.\n")
     kernels = _conv1x1.kernels()
     width, isa_width = (max(len(kernel[key]) for kernel in kernels) for key in ("name", "isa"))
     print(f"{'kernel':<{width}}  {'isa':<{isa_width}}  {'cases':>5}  {'error':>6}")
@@ -184,6 +194,8 @@ def cases(kernels: Sequence[Kernel]) -> Iterator[Case]:
     for size, variant in zip(sizes(tiles), cycle(_INTEGER_VARIANTS if integers else _VARIANTS), strict=False):
         yield Case(*size, **variant)
     if integers:
+        for size, variant in zip(sizes(tiles), cycle(_QUANTISED_VARIANTS), strict=False):
+            yield Case(*size, **variant, quantised=True)
         return
     for activation, channels_first in product(_CURVED, (False, True)):
         # Enough channels that the rounding of the curve itself is nothing beside the bound of their sum.
@@ -253,6 +265,12 @@ def problem(case: Case, dtype: str, seed: int) -> Problem:
     axis = 0 if case.channels_first else -1
     options: dict[str, Any] = {"channel_axis": axis, "stride": case.stride, "groups": case.groups}
 
+    if case.quantised:
+        options["activation"] = case.activation
+        quantised = _quantised(case, x, w, bias, random)
+        expected = reference_qlinear(*quantised, **options)
+        return Problem(case, quantised, options, expected, np.zeros(expected.shape))
+
     def absolute(a: Array | None) -> Any:
         return None if a is None else np.abs(a.astype(np.float64))
 
@@ -261,6 +279,16 @@ def problem(case: Case, dtype: str, seed: int) -> Problem:
     u = _UNIT_ROUNDOFF.get(dtype, 0)  # sums of integers are exact
     n = case.in_channels + 2
     return Problem(case, (x, w, bias), options, reference(x, w, bias, **options), n * u / (1 - n * u) * magnitude)
+
+
+def _quantised(case: Case, x: Array, w: Array, bias: Array | None, random: np.random.Generator) -> tuple[Any, ...]:
+    """The arguments of `qlinear_conv1x1`, for results in all of their type's range and some beyond it."""
+    dtype = random.choice(np.array(["uint8", "int8"]))
+    x_zero, y_zero = (random.integers(-20, 20) + (128 if t == "uint8" else 0) for t in (x.dtype, dtype))
+    x_scale, y_scale, spread = 0.1, 0.05, 74**2 * case.in_channels**0.5  # that of sums of products of any bytes
+    w_scale = 80 * y_scale / (x_scale * spread) * random.uniform(0.5, 1.5, len(w))
+    b = None if bias is None else bias // 16
+    return x, x_scale, x.dtype.type(x_zero), w, w_scale, np.int8(0), y_scale, np.dtype(dtype).type(y_zero), b
 
 
 def check(name: str, problems: Iterable[Problem], bits: Sequence[bytes] | None) -> Verdict:
@@ -285,7 +313,7 @@ def check(name: str, problems: Iterable[Problem], bits: Sequence[bytes] | None) 
     for number, task in enumerate(problems):
         try:
             with restricted(kernel=name):
-                y = conv1x1(*task.arguments, **task.options)
+                y = (qlinear_conv1x1 if task.case.quantised else conv1x1)(*task.arguments, **task.options)
             error, complaint = _judge(task, y)
         except Exception as exception:  # a report with this in its line is worth more than a traceback
             return Verdict(worst, failure or f"{type(exception).__name__}: {exception}, in {task.case}", results)
@@ -300,10 +328,11 @@ def check(name: str, problems: Iterable[Problem], bits: Sequence[bytes] | None) 
 def _judge(task: Problem, y: Array) -> tuple[float, str]:
     """The largest error of a result, in units of the bound, and what is wrong with it, "" for nothing."""
     w = task.arguments[1]
-    dtype = np.dtype(np.int32) if w.dtype == np.int8 else w.dtype
+    sums = np.dtype(np.int32)
+    dtype = task.expected.dtype if task.case.quantised else sums if w.dtype == np.int8 else w.dtype
     if (y.shape, y.dtype) != (task.expected.shape, dtype):
         return 0.0, f"{y.dtype} {y.shape} instead of {dtype} {task.expected.shape}"
-    if task.case.integers or dtype == np.int32:
+    if task.case.integers or dtype.kind in "iu":
         return 0.0, "" if np.array_equal(y, task.expected) else "integers are not exact"
     error = float(np.max(np.abs(y - task.expected) / task.bound))
     return error, "" if error <= _LIMIT[dtype.name] else f"error of {error:.3g} bounds"
