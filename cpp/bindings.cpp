@@ -38,6 +38,12 @@ namespace {
 
 // ---------------------------------------------------------------------------------------------- arrays
 
+// The type of an array's elements; of complex ones, that of their parts.
+struct ElementType {
+  DType dtype;
+  bool is_complex = false;
+};
+
 // NumPy's numbers for bfloat16, a type that other packages register, each its own; _check tells one when it meets it.
 std::vector<int> bfloat16_numbers;
 
@@ -66,18 +72,30 @@ const char* type_name(DType dtype) {
   return names[static_cast<size_t>(dtype)];
 }
 
+int type_number(ElementType type) {
+  using api = py::detail::npy_api;
+  if (!type.is_complex) return type_number(type.dtype);
+  return type.dtype == DType::float64 ? api::NPY_CDOUBLE_ : api::NPY_CFLOAT_;
+}
+
+const char* type_name(ElementType type) {
+  return !type.is_complex ? type_name(type.dtype) : type.dtype == DType::float64 ? "complex128" : "complex64";
+}
+
 int number_of(PyObject* descr) { return py::detail::array_descriptor1_proxy(descr)->type_num; }
 
 // The type that a NumPy descriptor means, if it is supported.
-std::optional<DType> dtype_of(PyObject* descr) {
+std::optional<ElementType> dtype_of(PyObject* descr) {
   const int number = number_of(descr);
   for (size_t i = 0; i < dtype_count; ++i)
-    if (number == type_number(static_cast<DType>(i))) return static_cast<DType>(i);
+    if (number == type_number(static_cast<DType>(i))) return ElementType{static_cast<DType>(i)};
+  for (DType half : {DType::float32, DType::float64})
+    if (number == type_number(ElementType{half, true})) return ElementType{half, true};
   // Where long and long long are both of 64 bits, or int and long both of 32.
-  if (number == py::detail::npy_api::NPY_LONGLONG_ && sizeof(long long) == 8) return DType::int64;
-  if (number == py::detail::npy_api::NPY_LONG_) return sizeof(long) == 8 ? DType::int64 : DType::int32;
+  if (number == py::detail::npy_api::NPY_LONGLONG_ && sizeof(long long) == 8) return ElementType{DType::int64};
+  if (number == py::detail::npy_api::NPY_LONG_) return ElementType{sizeof(long) == 8 ? DType::int64 : DType::int32};
   if (std::find(bfloat16_numbers.begin(), bfloat16_numbers.end(), number) != bfloat16_numbers.end())
-    return DType::bfloat16;
+    return ElementType{DType::bfloat16};
   return std::nullopt;
 }
 
@@ -92,9 +110,10 @@ bool view(PyObject* object, Array& array, bool checked = false) {
   PyTypeObject* ndarray = py::detail::npy_api::get().PyArray_Type_;
   if (Py_TYPE(object) != ndarray && !(checked && PyType_IsSubtype(Py_TYPE(object), ndarray))) return false;
   const auto* proxy = py::detail::array_proxy(object);
-  const std::optional<DType> dtype = dtype_of(proxy->descr);
-  if (!dtype || proxy->nd > max_rank) return false;
-  array = {proxy->data, *dtype, swapped(proxy->descr), proxy->nd, proxy->dimensions, proxy->strides};
+  const std::optional<ElementType> type = dtype_of(proxy->descr);
+  if (!type || proxy->nd > max_rank) return false;
+  array = {proxy->data,       type->dtype,    swapped(proxy->descr), proxy->nd,
+           proxy->dimensions, proxy->strides, type->is_complex};
   return true;
 }
 
@@ -171,8 +190,9 @@ struct Settings {
   size_t strides[max_rank] = {1};
   size_t out_channels = 0;
   Epilogue epilogue;
-  std::optional<DType> result;
-  int result_number = -1;  // NumPy's, of that type
+  std::optional<ElementType> result;
+  int result_number = -1;   // NumPy's, of that type
+  bool is_complex = false;  // whatever x and the residual are, by weights, bias or the result asked for
   Factors factors;
 };
 
@@ -241,10 +261,10 @@ bool locate(const Settings& s, const Weights& weights, const Array& x, Geometry&
 }
 
 // Strides for a result that lies as `like` does, x or another of the result's shape: dense, in its memory order.
-void lie_as(const Array& like, const Geometry& g, DType dtype, ptrdiff_t* strides) {
+void lie_as(const Array& like, const Geometry& g, ElementType type, ptrdiff_t* strides) {
   int axes[max_rank];
   memory_order(like, axes);
-  size_t stride = size_of(dtype);  // which may be beyond any array: NumPy says so
+  size_t stride = size_of(type.dtype) * (type.is_complex ? 2 : 1);  // which may be beyond any array: NumPy says so
   for (int i = like.rank; i-- > 0;) {
     int axis = axes[i];
     if (like.rank > g.rank && axis >= g.axis && axis-- == g.axis) continue;  // x's channels, which the result has not
@@ -338,15 +358,17 @@ struct Prepared {
 // The most recent shapes. The GIL guards it; a call holds on to what it got.
 class Preparations {
  public:
-  std::shared_ptr<const Prepared> get(const Settings& s, const Weights& weights, DType arithmetic, const Array& x,
-                                      const Array& y, const Array* residual, const Geometry& g, int threads) {
+  std::shared_ptr<const Prepared> get(const Settings& s, const Weights& weights, Form form, DType arithmetic,
+                                      const Array& x, const Array& y, const Array* residual, const Geometry& g,
+                                      int threads) {
     ptrdiff_t key[8 + 5 * max_rank];
     size_t n = 0;
     const auto add = [&](size_t value) { key[n++] = static_cast<ptrdiff_t>(value); };
-    const auto type_of = [](const Array& a) { return static_cast<size_t>(a.dtype) * 2 + a.swapped; };
+    const auto type_of = [](const Array& a) { return static_cast<size_t>(a.dtype) * 4 + a.swapped * 2 + a.is_complex; };
     add(type_of(x) | type_of(y) << 8 | (residual ? type_of(*residual) + 1 : 0) << 16 |
         static_cast<size_t>(arithmetic) << 24 | static_cast<size_t>(s.keep_axis) << 32 |
-        static_cast<size_t>(weights.narrow()) << 33 | static_cast<size_t>(s.factors.quantized) << 34);
+        static_cast<size_t>(weights.narrow()) << 33 | static_cast<size_t>(s.factors.quantized) << 34 |
+        static_cast<size_t>(weights.has_bias()) << 35 | static_cast<size_t>(form) << 36);
     add(static_cast<size_t>(x.rank) << 32 | static_cast<size_t>(g.axis));
     add(weights.groups);
     add(s.out_channels);
@@ -366,8 +388,8 @@ class Preparations {
     if (!slot || slot->key.size() != n || std::memcmp(slot->key.data(), key, n * sizeof(ptrdiff_t)) != 0) {
       auto made = std::make_shared<Prepared>();
       made->key.assign(key, key + n);
-      made->problem =
-          make_problem(arithmetic, x, y, residual, g.axis, s.keep_axis, g.steps, weights.groups, s.out_channels);
+      made->problem = make_problem(arithmetic, x, y, residual, g.axis, s.keep_axis, g.steps, weights.groups,
+                                   s.out_channels, form, weights.has_bias());
       made->problem.quantized = s.factors.quantized;
       made->problem.narrow_weights = weights.narrow();
       made->plan = make_plan(made->problem, machine(), threads);
@@ -389,16 +411,17 @@ Preparations& preparations() {
   return the_preparations;
 }
 
-// Runs the call on arrays that `owners` own; false with a Python error set when a signal handler raised.
-bool compute(const Settings& s, const Weights& weights, DType arithmetic, const Array& x, const Array& y,
-             const Array* residual, const Geometry& g, int threads, std::initializer_list<PyObject*> owners) {
-  const auto prepared = preparations().get(s, weights, arithmetic, x, y, residual, g, threads);
+// Runs one convolution of real numbers; as `compute`.
+bool compute_form(const Settings& s, const Weights& weights, Form form, DType arithmetic, const Array& x,
+                  const Array& y, const Array* residual, const Geometry& g, int threads,
+                  std::initializer_list<PyObject*> owners) {
+  const auto prepared = preparations().get(s, weights, form, arithmetic, x, y, residual, g, threads);
   const Plan& plan = prepared->plan;
   if (plan.tiles == 0) return true;  // and nothing is packed, which 2**40 filters of no channels would take long to
   const Layer layer{{x.data, y.data, residual ? residual->data : nullptr},
                     &prepared->problem,
                     &plan,
-                    &weights.packed(plan.family->operand, plan.family->width),
+                    &weights.packed(plan.family->operand, plan.family->width, form),
                     s.epilogue};
   if (plan.microseconds < worth_releasing_microseconds) return convolve(&layer, 1, nullptr, nullptr);
   const Pins pins(owners);
@@ -407,9 +430,41 @@ bool compute(const Settings& s, const Weights& weights, DType arithmetic, const 
   return convolve(&layer, 1, Interruption::asked, &interruption);
 }
 
+Form form_of(const Weights& weights, const Array& x) {
+  return !weights.is_complex() ? Form::plain : x.is_complex ? Form::pairs : Form::doubled;
+}
+
+// Runs the call on arrays that `owners` own; false with a Python error set when a signal handler raised.
+bool compute(const Settings& s, const Weights& weights, DType arithmetic, const Array& x, const Array& y,
+             const Array* residual, const Geometry& g, int threads, std::initializer_list<PyObject*> owners) {
+  const Form form = form_of(weights, x);
+  if (form != Form::plain || x.is_complex || !y.is_complex)
+    return compute_form(s, weights, form, arithmetic, x, y, residual, g, threads, owners);
+  // What is imaginary in the result of real filters over real pixels comes from the bias and the residual alone.
+  const Array real_y = part_of(y, false), imaginary_y = part_of(y, true);
+  Array real_residual, imaginary_residual;
+  if (residual) real_residual = part_of(*residual, false);
+  const bool adds = residual && residual->is_complex;
+  if (adds) imaginary_residual = part_of(*residual, true);
+  Array no_pixels = x;
+  no_pixels.dtype = real_y.dtype;
+  return compute_form(s, weights, form, arithmetic, x, real_y, residual ? &real_residual : nullptr, g, threads,
+                      owners) &&
+         compute_form(s, weights, Form::imaginary, real_y.dtype, no_pixels, imaginary_y,
+                      adds ? &imaginary_residual : nullptr, g, threads, owners);
+}
+
 PyObject* not_canonical() {
   Py_INCREF(Py_NotImplemented);
   return Py_NotImplemented;
+}
+
+// Whether a result of these types can be one of complex numbers, whose parts are float32 or float64; they are then.
+bool may_be_complex(const Settings& s, Types& types) {
+  if (s.epilogue.activation != Activation::none || s.factors.quantized || (s.result && !s.result->is_complex))
+    return false;
+  if (types.result != DType::float64) types.result = DType::float32;
+  return true;
 }
 
 // The result as a new reference; NotImplemented for a call that is not canonical; null with an error set.
@@ -430,17 +485,21 @@ PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, Py
   }
 
   bool in_place = false;
-  const DType* asked = s.result ? &*s.result : nullptr;
+  const DType* asked = s.result ? &s.result->dtype : nullptr;
+  bool is_complex = x.is_complex || s.is_complex || (adds && residual.is_complex);
   if (out_object != Py_None) {
     if (!view(out_object, out, checked) || !fits(out) || !writeable(out_object) || out.dtype == DType::boolean ||
-        (asked && *asked != out.dtype))
+        (s.result && (s.result->dtype != out.dtype || s.result->is_complex != out.is_complex)))
       return not_canonical();
+    if (is_complex && !out.is_complex) return not_canonical();
+    is_complex = out.is_complex;
     asked = &out.dtype;
     in_place = !may_overlap(out, x) && !(adds && may_overlap(out, residual)) && !may_overlap_itself(out);
   }
   Types types;
   if (choose_types(x.dtype, adds ? &residual.dtype : nullptr, s.factors, asked, types) != Refusal::none)
     return not_canonical();
+  if (is_complex && !may_be_complex(s, types)) return not_canonical();
   if (in_place) {
     if (!compute(s, weights, types.arithmetic, x, out, adds ? &residual : nullptr, g, threads,
                  {x_object, residual_object, out_object}))
@@ -449,7 +508,8 @@ PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, Py
     return out_object;
   }
   const bool copied = out_object != Py_None;
-  int number = type_number(types.result);
+  const ElementType result_type{types.result, is_complex};
+  int number = type_number(result_type);
   if (types.result == DType::bfloat16)  // the one that was asked for, or else x's
     number = copied     ? number_of(py::detail::array_proxy(out_object)->descr)
              : s.result ? s.result_number
@@ -457,7 +517,7 @@ PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, Py
   // As x lies; what is copied to `out` afterwards, as `out` does.
   const bool c_order = contiguous(copied ? out_object : x_object);
   ptrdiff_t strides[max_rank];
-  if (!c_order) lie_as(copied ? out : x, g, types.result, strides);
+  if (!c_order) lie_as(copied ? out : x, g, result_type, strides);
   py::object result =
       py::reinterpret_steal<py::object>(new_array(g.rank, g.shape, c_order ? nullptr : strides, number));
   Array y;
@@ -523,7 +583,7 @@ std::unique_ptr<LayerState> make_state(py::tuple spec) {
     if (!view(numbers.ptr(), a) || a.rank != rank || a.swapped || !contiguous(numbers.ptr()) ||
         a.shape[0] != py::detail::array_proxy(weight.ptr())->dimensions[0])
       throw py::type_error("weight must be (K, C/groups), bias and multipliers (K,); all contiguous");
-    return Given{a.data, a.dtype};
+    return Given{a.data, a.dtype, a.is_complex};
   };
   const Given of_weight = given(weight, 2);
   const Given of_bias = bias.is_none() ? Given{} : given(bias, 1);
@@ -557,6 +617,7 @@ std::unique_ptr<LayerState> make_state(py::tuple spec) {
   state->weights = std::make_unique<Weights>(of_weight, of_bias, of_scale, groups, s.out_channels / groups,
                                              static_cast<size_t>(shape[1]));
   settle_factors(s, *state->weights);
+  s.is_complex = of_weight.is_complex || of_bias.is_complex || (s.result && s.result->is_complex);
   state->spec = std::move(spec);
   return state;
 }
@@ -651,16 +712,20 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     const bool allocated = args[1] == Py_None;
     if (!allocated && (!view(args[1], y) || y.rank != g.rank)) throw py::value_error("out does not fit the result");
     Types types;
-    const DType* asked = !allocated ? &y.dtype : s.result ? &*s.result : nullptr;
-    if (choose_types(x.dtype, nullptr, s.factors, asked, types) != Refusal::none)
+    const DType* asked = !allocated ? &y.dtype : s.result ? &s.result->dtype : nullptr;
+    const bool is_complex = x.is_complex || s.is_complex || (!allocated && y.is_complex);
+    if (choose_types(x.dtype, nullptr, s.factors, asked, types) != Refusal::none ||
+        (is_complex && !may_be_complex(s, types)))
       throw py::type_error("x's type does not fit the layer");
     if (allocated) {
-      y = {nullptr, types.result, false, g.rank, g.shape, strides};
-      lie_as(x, g, types.result, strides);
+      y = {nullptr, types.result, false, g.rank, g.shape, strides, is_complex};
+      lie_as(x, g, {types.result, is_complex}, strides);
     }
     const int threads = args[2] == Py_None ? get_num_threads() : py::handle(args[2]).cast<int>();
+    const Form form = form_of(*state.weights, x);
+    if (form == Form::plain && !x.is_complex) y.is_complex = false;  // the real part
     Problem problem = make_problem(types.arithmetic, x, y, nullptr, g.axis, s.keep_axis, g.steps, state.weights->groups,
-                                   s.out_channels);
+                                   s.out_channels, form, state.weights->has_bias());
     problem.quantized = s.factors.quantized;
     problem.narrow_weights = state.weights->narrow();
     const Plan plan = make_plan(problem, machine(), threads);
@@ -669,7 +734,7 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     d["kernel"] = plan_kernel(plan, problem.arithmetic);
     d["isa"] = isa_name(isa);
     d["arithmetic"] = type_name(types.arithmetic);
-    d["dtype"] = type_name(types.result);
+    d["dtype"] = type_name(ElementType{types.result, is_complex});
     d["orientation"] = plan.method == Method::few_filters    ? "few_filters"
                        : plan.method == Method::few_channels ? "few_channels"
                                                              : orientation_name(plan.orientation);
@@ -732,12 +797,12 @@ PyObject* one_shot(PyObject*, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
     Array x, w, bias;
     if (count != 11 || !view(args[0], x) || !view(args[1], w) || w.rank != 2 || w.dtype != x.dtype ||
-        (x.dtype != DType::float32 && x.dtype != DType::float64) || w.swapped)
+        (x.dtype != DType::float32 && x.dtype != DType::float64) || w.swapped || w.is_complex)
       return not_canonical();
     const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(w.dtype));
     if (w.strides[1] != size || w.strides[0] != w.shape[1] * size) return not_canonical();
     const bool biased = args[2] != Py_None;
-    if (biased && (!view(args[2], bias) || bias.dtype != x.dtype || bias.swapped || bias.rank != 1 ||
+    if (biased && (!view(args[2], bias) || bias.dtype != x.dtype || bias.swapped || bias.is_complex || bias.rank != 1 ||
                    bias.shape[0] != w.shape[0] || bias.strides[0] != static_cast<ptrdiff_t>(size_of(bias.dtype))))
       return not_canonical();
     const auto is_one = [](PyObject* o) { return PyLong_CheckExact(o) && clamped(o) == 1; };
@@ -755,26 +820,30 @@ PyObject* one_shot(PyObject*, PyObject* const* args, Py_ssize_t count) {
 // The types of a layer's call with these dtypes of x, residual and out (None where there is none); or why it is
 // refused, and the numbers to say so with.
 py::dict types_of(const py::tuple& spec, const py::object& x, const py::object& residual, const py::object& out) {
-  const auto type_of = [](const py::object& descr) -> std::optional<DType> {
+  const auto type_of = [](const py::object& descr) -> std::optional<ElementType> {
     if (descr.is_none()) return std::nullopt;
-    const std::optional<DType> type = dtype_of(descr.ptr());
+    const std::optional<ElementType> type = dtype_of(descr.ptr());
     if (!type) throw py::type_error("a dtype that is none of an array's");
     return type;
   };
   const auto state = make_state(spec);
   const Settings& s = state->settings;
-  const std::optional<DType> added = type_of(residual), asked = out.is_none() ? s.result : type_of(out);
-  const DType pixels = type_of(x).value();
-  const DType* adds = added ? &*added : nullptr;
+  const std::optional<ElementType> added = type_of(residual), asked = out.is_none() ? s.result : type_of(out);
+  const ElementType x_type = type_of(x).value();
+  const DType pixels = x_type.dtype;
+  const DType* adds = added ? &added->dtype : nullptr;
   Types types{};
-  const Refusal refusal = choose_types(pixels, adds, s.factors, asked ? &*asked : nullptr, types);
+  const Refusal refusal = choose_types(pixels, adds, s.factors, asked ? &asked->dtype : nullptr, types);
+  const bool is_complex =
+      x_type.is_complex || s.is_complex || (added && added->is_complex) || (asked && asked->is_complex);
+  if (is_complex) may_be_complex(s, types);
   const Reach sums = reach(pixels, adds, s.factors, refusal);
   const auto whole = [](double number) { return py::reinterpret_steal<py::object>(PyLong_FromDouble(number)); };
   static constexpr const char* refusals[] = {"", "pixels", "beyond int32", "inexact"};
   py::dict d;
   d["refusal"] = refusals[static_cast<size_t>(refusal)];
   d["arithmetic"] = type_name(types.arithmetic);
-  d["dtype"] = type_name(types.result);
+  d["dtype"] = type_name(ElementType{types.result, is_complex});
   d["integers"] = sums_integers(pixels, adds, s.factors);
   d["weights"] = type_name(s.factors.weights);
   d["product"] = whole(sums.product);

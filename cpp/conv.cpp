@@ -60,7 +60,7 @@ void split(size_t total, size_t most, Fn fn) {
 class LayerTile {
  public:
   LayerTile(const Layer& layer, size_t first, size_t last, char* scratch)
-      : data_(layer.data),
+      : whole_(layer.data),
         problem_(*layer.problem),
         plan_(*layer.plan),
         weights_(*layer.weights),
@@ -95,6 +95,20 @@ class LayerTile {
     } else {
       target_ = tile_at(after_x, plan_.y_pitch, out_size_);
     }
+    data_ = whole_;
+    run_half(target == nullptr);
+    if (problem_.halves == 1) return;
+    second_half_ = true;
+    data_.x += problem_.x.half;
+    data_.y += problem_.y.half;
+    data_.residual = problem_.real_residual ? nullptr : data_.residual + problem_.residual.half;
+    target_.data += half_bytes();
+    run_half(target == nullptr);
+    if (out_scratch_) put_together();
+  }
+
+ private:
+  void run_half(bool to_array) {
     if (plan_.method == Method::few_channels) return few_channels();
     if (plan_.method == Method::multiply) {
       size_t channel = 0;
@@ -108,10 +122,9 @@ class LayerTile {
       if (staged_) stage(0, problem_.in_channels);
       plan_.method == Method::few_filters_lanes ? filter_lanes() : filter_rows();
     }
-    finish(target == nullptr);
+    finish(to_array && problem_.halves == 1);
   }
 
- private:
   Tile tile_at(char* data, size_t pitch, ptrdiff_t size) const {
     const ptrdiff_t bytes = static_cast<ptrdiff_t>(pitch) * size;
     return rows_ ? Tile{data, bytes, size} : Tile{data, size, bytes};
@@ -120,6 +133,12 @@ class LayerTile {
   ptrdiff_t x_bytes() const {
     const size_t steps = (plan_.channel_block + depth_ - 1) / depth_;
     const size_t bytes = plan_.x_pitch * (rows_ ? plan_.tile_pixels : steps) * static_cast<size_t>(size_);
+    return static_cast<ptrdiff_t>((bytes + 63) / 64 * 64);
+  }
+
+  // From the first half of a tile's results to the second.
+  ptrdiff_t half_bytes() const {
+    const size_t bytes = plan_.y_pitch * (rows_ ? plan_.tile_pixels : plan_.chunk_filters) * static_cast<size_t>(size_);
     return static_cast<ptrdiff_t>((bytes + 63) / 64 * 64);
   }
 
@@ -151,13 +170,16 @@ class LayerTile {
     }
   }
 
-  const char* x_channel(size_t channel) const {
-    return data_.x + static_cast<ptrdiff_t>(group_ * problem_.in_channels + channel) * problem_.x.channel;
+  // Where pairs are apart, only their first channels are asked for.
+  static ptrdiff_t offset(const Side& side, size_t channel) {
+    return static_cast<ptrdiff_t>(side.pair ? channel / 2 : channel) * side.channel;
   }
 
-  ptrdiff_t y_filter(const Side& side) const {
-    return static_cast<ptrdiff_t>(group_ * problem_.out_channels + filter_) * side.channel;
+  const char* x_channel(size_t channel) const {
+    return data_.x + offset(problem_.x, group_ * problem_.in_channels + channel);
   }
+
+  ptrdiff_t y_filter(const Side& side) const { return offset(side, group_ * problem_.out_channels + filter_); }
 
   void stage(size_t channel, size_t channels) const {
     if (depth_ > 1 && !rows_) return stage_together();
@@ -169,11 +191,17 @@ class LayerTile {
   void move_pixels(size_t channel, size_t channels, size_t first, size_t last, char* dst, ptrdiff_t dst_pixel,
                    ptrdiff_t dst_channel) const {
     Runs runs(problem_.source, first, last);
-    for (Run run; runs.next(run); dst += static_cast<ptrdiff_t>(run.n) * dst_pixel)
-      transfer(
-          *plan_.table,
-          {x_channel(channel) + run.x, run.x_step, problem_.x.channel, dst, dst_pixel, dst_channel, run.n, channels},
-          elements(problem_.x), {static_cast<size_t>(element_size())}, x_conversion());
+    for (Run run; runs.next(run); dst += static_cast<ptrdiff_t>(run.n) * dst_pixel) {
+      const char* x = x_channel(channel) + run.x;
+      const Elements from = elements(problem_.x), to{static_cast<size_t>(element_size())};
+      if (problem_.x.pair)
+        transfer_pairs(*plan_.table,
+                       {x, run.x_step, problem_.x.channel, dst, dst_pixel, 2 * dst_channel, run.n, channels / 2},
+                       problem_.x.pair, dst_channel, from, to, x_conversion());
+      else
+        transfer(*plan_.table, {x, run.x_step, problem_.x.channel, dst, dst_pixel, dst_channel, run.n, channels}, from,
+                 to, x_conversion());
+    }
   }
 
   // Bytes of one channel in a staged tile.
@@ -259,9 +287,10 @@ class LayerTile {
       m.lo = std::clamp(m.lo, -2147483648.0, 2147483647.0);
       m.hi = std::clamp(m.hi, -2147483648.0, 2147483647.0);
     }
-    const char* bias = ends ? weights_.bias_at(group_, filter_, raised()) : nullptr;
+    const char* bias = ends ? weights_.bias_at(group_, filter_, raised() || second_half_) : nullptr;
     const char* scale = problem_.quantized ? weights_.scale_at(group_, filter_) : nullptr;
-    const char* residual = ends && plan_.fuse_residual ? data_.residual + y_filter(problem_.residual) : nullptr;
+    const char* residual =
+        ends && plan_.fuse_residual && data_.residual ? data_.residual + y_filter(problem_.residual) : nullptr;
     const size_t width = plan_.family->width;
     const ptrdiff_t vector_bytes = static_cast<ptrdiff_t>(width) * size_;
     const ptrdiff_t skipped = static_cast<ptrdiff_t>(channel) * vector_bytes;
@@ -371,7 +400,7 @@ class LayerTile {
     a.filter_stride = weights_.row_bytes;
     a.channels = problem_.in_channels;
     a.filters = filters_;
-    a.bias = weights_.bias_at(group_, filter_);
+    a.bias = weights_.bias_at(group_, filter_, second_half_);
     return a;
   }
 
@@ -501,7 +530,7 @@ class LayerTile {
 
   // What the kernel has not done yet: residual, activation, and the way from scratch to the array.
   void finish(bool to_array) const {
-    const bool add_residual = problem_.adds_residual && !plan_.fuse_residual;
+    const bool add_residual = data_.residual && !plan_.fuse_residual;
     const bool activates = epilogue_.activation != Activation::none && !fuse_clamp() && !problem_.quantized;
     const bool moves = to_array && out_scratch_;
     if (!add_residual && !activates && !moves) return;
@@ -512,19 +541,52 @@ class LayerTile {
     for (Run run; runs.next(run); done += static_cast<ptrdiff_t>(run.n)) {
       const Tile at = out_scratch_ ? Tile{target_.data + done * target_.pixel, target_.pixel, target_.channel}
                                    : Tile{y + run.y, run.y_step, problem_.y.channel};
-      if (add_residual)
-        accumulate(*plan_.table,
-                   {data_.residual + run.residual + y_filter(problem_.residual), run.residual_step,
-                    problem_.residual.channel, at.data, at.pixel, at.channel, run.n, filters_},
-                   elements(problem_.residual), static_cast<size_t>(size_),
-                   conversion(problem_.residual.dtype, problem_.arithmetic),
-                   plan_.table->add[index(problem_.arithmetic)]);
+      if (add_residual) add_residual_to(at, run);
       if (activates) activate(at, run.n);
-      if (moves)
+      if (!moves) continue;
+      const Elements from{static_cast<size_t>(out_size_)}, to = elements(problem_.y);
+      if (problem_.y.pair)
+        transfer_pairs(
+            *plan_.table,
+            {at.data, at.pixel, 2 * at.channel, y + run.y, run.y_step, problem_.y.channel, run.n, filters_ / 2},
+            at.channel, problem_.y.pair, from, to, to_y);
+      else
         transfer(*plan_.table,
-                 {at.data, at.pixel, at.channel, y + run.y, run.y_step, problem_.y.channel, run.n, filters_},
-                 {static_cast<size_t>(out_size_)}, elements(problem_.y), to_y);
+                 {at.data, at.pixel, at.channel, y + run.y, run.y_step, problem_.y.channel, run.n, filters_}, from, to,
+                 to_y);
     }
+  }
+
+  void add_residual_to(const Tile& at, const Run& run) const {
+    const Side& side = problem_.residual;
+    const bool alone = problem_.real_residual && problem_.pairs_filters;  // for every second filter
+    const auto add = [&](const char* residual, char* sums, ptrdiff_t channel, size_t filters) {
+      accumulate(*plan_.table,
+                 {residual + run.residual, run.residual_step, side.channel, sums, at.pixel, channel, run.n, filters},
+                 elements(side), static_cast<size_t>(size_), conversion(side.dtype, problem_.arithmetic),
+                 plan_.table->add[index(problem_.arithmetic)]);
+    };
+    if (alone)
+      return add(data_.residual + static_cast<ptrdiff_t>((group_ * problem_.out_channels + filter_) / 2) * side.channel,
+                 at.data, 2 * at.channel, filters_ / 2);
+    const char* residual = data_.residual + y_filter(side);
+    if (!side.pair) return add(residual, at.data, at.channel, filters_);
+    add(residual, at.data, 2 * at.channel, filters_ / 2);
+    add(residual + side.pair, at.data + at.channel, 2 * at.channel, filters_ / 2);
+  }
+
+  // Both halves of the results, from scratch to the array.
+  void put_together() const {
+    const ptrdiff_t half = problem_.y.half;
+    char* y = data_.y - half + y_filter(problem_.y);
+    const char* first = target_.data - half_bytes();
+    Runs runs(problem_.target, first_, last_);
+    for (Run run; runs.next(run); first += static_cast<ptrdiff_t>(run.n) * target_.pixel)
+      transfer_pairs(
+          *plan_.table,
+          {first, target_.pixel, target_.channel, y + run.y, run.y_step, problem_.y.channel, run.n, filters_},
+          half_bytes(), half, {static_cast<size_t>(size_)}, elements(problem_.y),
+          conversion(problem_.arithmetic, problem_.y.dtype));
   }
 
   void activate(const Tile& at, size_t pixels) const {
@@ -539,7 +601,7 @@ class LayerTile {
       fn(at.data + static_cast<ptrdiff_t>(i) * row, length, epilogue_.activation, epilogue_.a, epilogue_.b);
   }
 
-  const Data& data_;
+  const Data& whole_;
   const Problem& problem_;
   const Plan& plan_;
   const PackedWeights& weights_;
@@ -550,6 +612,8 @@ class LayerTile {
   const bool rows_;
   const size_t first_, last_;
   char* const scratch_;
+  Data data_;  // of the half at hand
+  bool second_half_ = false;
   size_t group_ = 0, filter_ = 0, filters_ = 0;
   bool staged_ = false;                            // source_ holds what stage() brought
   bool in_scratch_ = false, out_scratch_ = false;  // the pixels are in source_, the results go to target_

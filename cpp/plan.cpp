@@ -18,7 +18,7 @@ bool plain_rows(size_t in_channels, size_t out_channels) {
 bool planes(const Problem& p) {
   const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.arithmetic));
   const auto plane = [&](const Side& side, ptrdiff_t pixel) {
-    return side.dtype == p.arithmetic && !side.swapped && pixel == size;
+    return side.dtype == p.arithmetic && !side.swapped && !side.pair && pixel == size;
   };
   return !p.all.empty() && plane(p.x, p.all.back().x) && plane(p.y, p.all.back().y);
 }
@@ -124,14 +124,14 @@ struct Layout {
 // Whether x holds what a kernel takes, so that it can be read where it lies; its strides are another matter.
 bool x_fits(const Problem& p, Operand operand) {
   if (is_quads(operand)) return p.x.dtype == pixels_of_quads(operand);
-  return operand != Operand::int16_pairs && p.x.dtype == p.arithmetic && !p.x.swapped;
+  return operand != Operand::int16_pairs && p.x.dtype == p.arithmetic && !p.x.swapped && !p.x.pair;
 }
 
 Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* family, Operand operand) {
   const ptrdiff_t x_size = static_cast<ptrdiff_t>(size_of(p.x.dtype)),
                   y_size = static_cast<ptrdiff_t>(size_of(p.y.dtype));
   const bool rows = orientation == Orientation::pixels_as_rows;
-  const bool y_fits = p.quantized || (p.y.dtype == p.arithmetic && !p.y.swapped);
+  const bool y_fits = p.quantized || (p.y.dtype == p.arithmetic && !p.y.swapped && !p.y.pair);
   Layout layout{orientation, !x_fits(p, operand), !y_fits, 0, 1, p.pixels};
   const bool x_contiguous = rows ? p.x.channel == x_size : inner_x(p.source) == x_size || p.pixels == 1;
   const bool y_contiguous =
@@ -229,7 +229,8 @@ const MultiplyFamily* any_family(const Problem& p, const Machine& machine) {
 bool few_channels_fit(const Problem& p, const Machine& machine) {
   const auto packed = [](const Side& side, size_t channels, ptrdiff_t pixel) {
     const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(side.dtype));
-    return !side.swapped && (channels == 1 || side.channel == size) && pixel == static_cast<ptrdiff_t>(channels) * size;
+    return !side.swapped && !side.pair && (channels == 1 || side.channel == size) &&
+           pixel == static_cast<ptrdiff_t>(channels) * size;
   };
   return !machine.only.family && !machine.only.orientation && p.arithmetic != DType::int32 &&
          plain_rows(p.in_channels, p.out_channels) && summation_order(p.in_channels, p.out_channels) == Order::chain &&
@@ -271,7 +272,7 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
   const size_t tallest = budget / (rows ? granule * size : round_up(granule * size, 64));
   if (plan.order == Order::chain && depth == 1 && p.in_channels > 2 * tallest) {
     const size_t blocks = ceil_div(p.in_channels, tallest);
-    plan.channel_block = ceil_div(p.in_channels, blocks);
+    plan.channel_block = round_up(ceil_div(p.in_channels, blocks), p.x.pair ? 2 : 1);
   }
   const size_t steps = std::max<size_t>(ceil_div(plan.channel_block, depth), 1);
   const size_t pixel_bytes = steps * size;
@@ -282,15 +283,15 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
   plan.chunk_filters = std::max<size_t>(p.out_channels, 1);
   const bool cuts_filters = plan.method == Method::multiply;  // the other kernels pass over x once for all filters
   if (plan.scratch_y && cuts_filters) {
-    const size_t columns = budget / (std::clamp(p.pixels, size_t{1}, tile) * size) / column;
+    const size_t columns = budget / (std::clamp(p.pixels, size_t{1}, tile) * p.halves * size) / column;
     plan.chunk_filters = std::min(plan.chunk_filters, std::max(columns, size_t{1}) * column);
   }
 
-  const double flop = (p.arithmetic == DType::int32 ? 0.5 : 2.0) * static_cast<double>(p.pixels) *
+  const double flop = (p.arithmetic == DType::int32 ? 0.5 : 2.0) * static_cast<double>(p.pixels * p.halves) *
                       static_cast<double>(p.in_channels) * static_cast<double>(p.out_channels) *
                       static_cast<double>(p.groups);
   const double bytes =
-      static_cast<double>(p.pixels * p.groups) *
+      static_cast<double>(p.pixels * p.halves * p.groups) *
           static_cast<double>(p.in_channels * size_of(p.x.dtype) + p.out_channels * size_of(p.y.dtype)) +
       static_cast<double>(p.groups * p.in_channels * p.out_channels * size);
   plan.microseconds = flop / 80e3 + bytes / 40e3;
@@ -325,6 +326,7 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
                  step = rows ? column : plan.family->width;
     plan.chunk_filters = std::min(plan.chunk_filters, std::max(filters / step, size_t{1}) * step);
   }
+  if (p.pairs_filters) plan.chunk_filters = round_up(plan.chunk_filters, 2);
   plan.chunks = ceil_div(p.out_channels, plan.chunk_filters);
 }
 
@@ -355,15 +357,17 @@ Plan make_plan(const Problem& p, const Machine& machine, int max_threads) {
   const bool residual_contiguous =
       rows ? p.residual.channel == size : !p.target.empty() && p.target.back().residual == size;
   plan.fuse_residual = plan.method == Method::multiply && p.adds_residual && p.residual.dtype == p.arithmetic &&
-                       !p.residual.swapped && residual_contiguous && !plan.scratch_y;
+                       !p.residual.swapped && !p.residual.pair && !(p.pairs_filters && p.real_residual) &&
+                       residual_contiguous && !plan.scratch_y;
 
   // Rows of a tile keep clear of each other's cache sets: never a multiple of 4096 bytes apart.
   const size_t line = 64 / static_cast<size_t>(size);
   const auto pitch = [&](size_t n) { return round_up(n, line) + (round_up(n, line) % (32 * line) ? 0 : line); };
   // Where a tile's pixels follow one another in the array too, they do so in the tile: one conversion takes them all.
+  // So they do in the halves of a tile, which are put together by one call too.
   const auto dense = [&](const Side& side, size_t channels, ptrdiff_t pixel) {
-    const ptrdiff_t element = static_cast<ptrdiff_t>(size_of(side.dtype));
-    return rows && p.groups == 1 && side.dtype != p.arithmetic && side.channel == element &&
+    const ptrdiff_t element = static_cast<ptrdiff_t>(size_of(side.dtype) * p.halves);
+    return rows && p.groups == 1 && (side.dtype != p.arithmetic || p.halves == 2) && side.channel == element &&
            pixel == static_cast<ptrdiff_t>(channels) * element && channels % (32 * line) != 0;
   };
   const size_t steps = ceil_div(plan.channel_block, channels_together(plan.family->operand));
@@ -374,7 +378,8 @@ Plan make_plan(const Problem& p, const Machine& machine, int max_threads) {
   plan.y_pitch = y_dense ? plan.chunk_filters : pitch(rows ? plan.chunk_filters : plan.tile_pixels);
   size_t elements = 0;
   if (plan.stage_x) elements += round_up(plan.x_pitch * (rows ? plan.tile_pixels : steps), line);
-  if (plan.scratch_y) elements += round_up(plan.y_pitch * (rows ? plan.tile_pixels : plan.chunk_filters), line);
+  if (plan.scratch_y)
+    elements += round_up(plan.y_pitch * (rows ? plan.tile_pixels : plan.chunk_filters), line) * p.halves;
   plan.scratch_bytes = elements * static_cast<size_t>(size);
   return plan;
 }

@@ -106,7 +106,7 @@ PixelAxes merge(const PixelAxes& axes, bool by_x, bool by_y, bool by_residual) {
 // The first byte of an array and the one past its last.
 void extent(const Array& a, const char*& low, const char*& high) {
   low = a.data;
-  high = a.data + size_of(a.dtype);
+  high = a.data + element_bytes(a);
   for (int i = 0; i < a.rank; ++i) {
     if (a.shape[i] == 0) {
       high = low;
@@ -118,17 +118,52 @@ void extent(const Array& a, const char*& low, const char*& high) {
 
 }  // namespace
 
+namespace {
+
+// An array of so many channels, `stride` bytes apart.
+Side side_of(const Array& a, size_t channels, ptrdiff_t stride, bool pairs) {
+  Side side{a.dtype, a.swapped, stride};
+  if (!a.is_complex) return side;
+  const ptrdiff_t part = static_cast<ptrdiff_t>(size_of(a.dtype));
+  if (!pairs)
+    side.half = part;
+  else if (stride == 2 * part || channels == 1)
+    side.channel = part;
+  else
+    side.pair = part;
+  return side;
+}
+
+// Whether the halves of one pixel and the next follow one another evenly, so that they may be pixels like any others.
+bool halves_alternate(const Problem& p, const PixelAxes& axes) {
+  if (p.real_residual) return false;
+  if (axes.empty()) return true;
+  const PixelAxis& inner = axes.back();
+  return inner.x == 2 * p.x.half && inner.y == 2 * p.y.half &&
+         (!p.adds_residual || inner.residual == 2 * p.residual.half);
+}
+
+}  // namespace
+
 Problem make_problem(DType arithmetic, const Array& x, const Array& y, const Array* residual, int channel_axis,
-                     bool keep_axis, const size_t* steps, size_t groups, size_t out_channels) {
+                     bool keep_axis, const size_t* steps, size_t groups, size_t out_channels, Form form,
+                     bool has_bias) {
   Problem p;
   p.arithmetic = arithmetic;
   p.groups = groups;
-  p.in_channels = static_cast<size_t>(x.shape[channel_axis]) / groups;
-  p.out_channels = out_channels / groups;
-  p.x = {x.dtype, x.swapped, x.strides[channel_axis]};
-  p.y = {y.dtype, y.swapped, keep_axis ? y.strides[channel_axis] : 0};
-  if (residual) p.residual = {residual->dtype, residual->swapped, keep_axis ? residual->strides[channel_axis] : 0};
+  p.pairs_filters = form == Form::pairs || form == Form::doubled;
+  const size_t in_channels = static_cast<size_t>(x.shape[channel_axis]);
+  p.in_channels = form == Form::imaginary ? 0 : in_channels / groups * (form == Form::pairs ? 2 : 1);
+  p.out_channels = out_channels / groups * (p.pairs_filters ? 2 : 1);
+  p.x = side_of(x, in_channels, x.strides[channel_axis], p.pairs_filters);
+  const auto result_side = [&](const Array& a) {
+    return side_of(a, out_channels, keep_axis ? a.strides[channel_axis] : 0, p.pairs_filters);
+  };
+  p.y = result_side(y);
+  if (residual) p.residual = result_side(*residual);
   p.adds_residual = residual != nullptr;
+  p.real_residual = residual && y.is_complex && !residual->is_complex;
+  if (form == Form::plain && x.is_complex) p.halves = 2;
 
   PixelAxes axes;
   p.pixels = 1;
@@ -144,10 +179,24 @@ Problem make_problem(DType arithmetic, const Array& x, const Array& y, const Arr
   // The result decides the order of the pixels: its innermost axis is walked last.
   std::stable_sort(axes.begin(), axes.end(),
                    [](const PixelAxis& a, const PixelAxis& b) { return std::abs(a.y) > std::abs(b.y); });
+  if (p.halves == 2 && !has_bias && halves_alternate(p, axes)) {
+    axes.push_back({2, p.x.half, p.y.half, p.residual.half});
+    p.pixels *= 2;
+    p.halves = 1;
+  }
   p.all = merge(axes, true, true, p.adds_residual);
   p.source = merge(axes, true, false, false);
   p.target = merge(axes, false, true, p.adds_residual);
   return p;
+}
+
+size_t element_bytes(const Array& a) { return size_of(a.dtype) * (a.is_complex ? 2 : 1); }
+
+Array part_of(const Array& a, bool imaginary) {
+  Array part = a;
+  part.is_complex = false;
+  if (imaginary) part.data += size_of(a.dtype);
+  return part;
 }
 
 bool may_overlap(const Array& a, const Array& b) {
@@ -168,7 +217,7 @@ bool may_overlap_itself(const Array& a) {
     if (a.shape[i] > 1) steps[count++] = {stride, stride * (a.shape[i] - 1)};
   }
   std::sort(steps, steps + count, [](const Step& s, const Step& t) { return s.stride < t.stride; });
-  ptrdiff_t covered = static_cast<ptrdiff_t>(size_of(a.dtype));
+  ptrdiff_t covered = static_cast<ptrdiff_t>(element_bytes(a));
   for (int i = 0; i < count; ++i) {
     if (steps[i].stride < covered) return true;
     covered += steps[i].span;

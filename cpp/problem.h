@@ -35,6 +35,15 @@ struct Array {
   int rank = 0;
   const ptrdiff_t* shape = nullptr;
   const ptrdiff_t* strides = nullptr;
+  bool is_complex = false;  // each element is two numbers of `dtype`, the real part and the imaginary one
+};
+
+// What complex numbers are to the core, which computes with real ones alone.
+enum class Form : unsigned char {
+  plain,      // real filters; of complex pixels the real and the imaginary parts are convolved, each on its own
+  pairs,      // complex filters over complex pixels: real ones, 2K over 2C channels, where the parts alternate
+  doubled,    // complex filters over real pixels: real ones, 2K over C channels
+  imaginary,  // real filters over real pixels, the imaginary part of a complex result: no channels, and the bias
 };
 
 // The axes of an array as they lie in memory, outermost first: NumPy's order "K". That is C order where the axes longer
@@ -53,7 +62,9 @@ using PixelAxes = std::vector<PixelAxis>;  // outermost first
 struct Side {
   DType dtype = DType::float32;
   bool swapped = false;
-  ptrdiff_t channel = 0;  // bytes from one channel (or filter) to the next
+  ptrdiff_t channel = 0;  // bytes from one channel (or filter) to the next; from pair to pair where `pair` is not 0
+  ptrdiff_t pair = 0;     // bytes from the first to the second channel of each pair; 0: channels evenly spaced
+  ptrdiff_t half = 0;     // bytes from the first half to the second, where there are two
 };
 
 // Where a call's arrays begin.
@@ -67,15 +78,18 @@ struct Problem {
   DType arithmetic = DType::float32;  // of the sums
   bool quantized = false;             // int32 sums become numbers of one byte in the kernel
   bool narrow_weights = false;        // each fits int8
-  size_t pixels = 0;
+  size_t halves = 1;  // 2: of complex pixels the real parts, then the imaginary ones, with the same filters
+  size_t pixels = 0;  // in each half
   size_t groups = 1;
   size_t in_channels = 0;   // in each group
   size_t out_channels = 0;  // in each group
   Side x, y, residual;
   bool adds_residual = false;
-  PixelAxes all;     // merged where x, y and residual all allow it
-  PixelAxes source;  // merged for x alone
-  PixelAxes target;  // merged for y and residual
+  bool pairs_filters = false;  // filters 2k and 2k + 1 are the parts of a complex one
+  bool real_residual = false;  // of a complex result: for its real parts alone
+  PixelAxes all;               // merged where x, y and residual all allow it
+  PixelAxes source;            // merged for x alone
+  PixelAxes target;            // merged for y and residual
 };
 
 // A run of evenly spaced pixels: offsets of its first pixel, and steps.
@@ -98,9 +112,15 @@ class Runs {
 };
 
 // A call's geometry. `steps` has one entry an axis of x (1 on the channel axis); y and the residual have x's
-// axes, those steps applied, or all but the channel axis (`keep_axis` false).
+// axes, those steps applied, or all but the channel axis (`keep_axis` false). `out_channels` is of y's own elements.
 Problem make_problem(DType arithmetic, const Array& x, const Array& y, const Array* residual, int channel_axis,
-                     bool keep_axis, const size_t* steps, size_t groups, size_t out_channels);
+                     bool keep_axis, const size_t* steps, size_t groups, size_t out_channels, Form = Form::plain,
+                     bool has_bias = false);
+
+size_t element_bytes(const Array&);
+
+// One part of an array of complex numbers, as an array; an array of real ones is its real part.
+Array part_of(const Array&, bool imaginary);
 
 // Whether two arrays may share a byte; whether an array may hold two elements at one address.
 bool may_overlap(const Array&, const Array&);

@@ -126,6 +126,33 @@ void transfer(const KernelTable& table, const Move& asked, Elements from, Elemen
   for (size_t i = 0; i < m.n_i; ++i, m.src += m.src_i, m.dst += m.dst_i) row(m.src, m.src_j, m.dst, m.dst_j, m.n_j);
 }
 
+void transfer_pairs(const KernelTable& table, const Move& asked, ptrdiff_t src_part, ptrdiff_t dst_part, Elements from,
+                    Elements to, ConvertFn convert) noexcept {
+  const ptrdiff_t size = static_cast<ptrdiff_t>(from.size);
+  const bool as_they_are = !convert && !from.swapped && !to.swapped;
+  if (as_they_are && src_part == size && dst_part == size && from.size == 4) return table.move[log2_of(8)](asked);
+  const auto apart = [&](const Move& m) { return src_part == size && m.src_j == 2 * size && m.dst_j == size; };
+  const auto together = [&](const Move& m) { return dst_part == size && m.dst_j == 2 * size && m.src_j == size; };
+  for (Move m : {asked, with_axes_swapped(asked)}) {
+    if (!as_they_are || !(apart(m) || together(m))) continue;
+    const ptrdiff_t n = static_cast<ptrdiff_t>(m.n_j);
+    if (m.src_i == n * m.src_j && m.dst_i == n * m.dst_j) {
+      m.n_j *= m.n_i;
+      m.n_i = 1;
+    }
+    for (size_t i = 0; i < m.n_i; ++i, m.src += m.src_i, m.dst += m.dst_i) {
+      char* const src = const_cast<char*>(m.src);
+      char* parts[most_rows] = {apart(m) ? m.dst : src, apart(m) ? m.dst + dst_part : src + src_part};
+      (apart(m) ? table.split : table.join)[0][log2_of(from.size)]({apart(m) ? src : m.dst, parts, m.n_j});
+    }
+    return;
+  }
+  Move second = asked;
+  second.src += src_part;
+  second.dst += dst_part;
+  for (const Move& m : {asked, second}) transfer(table, m, from, to, convert);
+}
+
 void accumulate(const KernelTable& table, const Move& asked, Elements from, size_t size, ConvertFn convert,
                 ConvertFn add) noexcept {
   constexpr size_t high = 16, wide = 128;

@@ -14,6 +14,10 @@ struct Elements {
 // dst(i, j) = src(i, j), converted (`convert` null: as it is). Nothing is as large as an array on the way.
 void transfer(const KernelTable&, const Move&, Elements from, Elements to, ConvertFn convert) noexcept;
 
+// Both parts of complex numbers: the second ones lie so many bytes after the first, for which `move` is written.
+void transfer_pairs(const KernelTable&, const Move& move, ptrdiff_t src_part, ptrdiff_t dst_part, Elements from,
+                    Elements to, ConvertFn convert) noexcept;
+
 // dst(i, j) += src(i, j), where dst holds numbers of the type of the sums, of `size` bytes.
 void accumulate(const KernelTable&, const Move&, Elements from, size_t size, ConvertFn convert, ConvertFn add) noexcept;
 

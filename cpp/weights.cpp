@@ -52,9 +52,30 @@ double number(Given from, size_t index) {
   }
 }
 
+// Calls fn with what gives weight c of filter k in that form, both counted as the kernels do.
+template <class Fn>
+void with_weights(Given weight, Form form, size_t channels, Fn fn) {
+  if (form == Form::pairs)  // rows of re, −im and of im, re: (a + bi)(c + di) = (ac − bd) + (ad + bc)i
+    fn([=](size_t k, size_t c) {
+      const double part = number(weight, k / 2 * channels + c / 2 * 2 + (k % 2 ^ c % 2));
+      return k % 2 == 0 && c % 2 == 1 ? -part : part;
+    });
+  else if (form == Form::doubled)
+    fn([=](size_t k, size_t c) { return number(weight, (k / 2 * channels + c) * 2 + k % 2); });
+  else
+    fn([=](size_t k, size_t c) { return number(weight, k * channels + c); });
+}
+
+// Bias of filter k, counted as the kernels do. A real one adds nothing to imaginary parts, not even to a zero's sign.
+double bias_of(Given bias, Form form, size_t k) {
+  if (form == Form::imaginary) return number(bias, 2 * k + 1);
+  if (form == Form::plain) return number(bias, bias.is_complex ? 2 * k : k);
+  return bias.is_complex ? number(bias, k) : k % 2 == 0 ? number(bias, k / 2) : -0.0;
+}
+
 // Fills panels of T, `depth` channels side by side; zeros where there is no such filter or channel.
-template <class T>
-void pack_panels(const PackedWeights& to, Given weight) {
+template <class T, class Of>
+void pack_panels(const PackedWeights& to, Of weight) {
   const size_t k_pad = round_up(to.out_channels, to.width), depth = channels_together(to.operand);
   T* panels = reinterpret_cast<T*>(to.panels.get());
   for (size_t g = 0; g < to.groups; ++g) {
@@ -63,8 +84,7 @@ void pack_panels(const PackedWeights& to, Given weight) {
         for (size_t k = k0; k < k0 + to.width; ++k) {
           for (size_t c = c0; c < c0 + depth; ++c) {
             const bool there = k < to.out_channels && c < to.in_channels;
-            const size_t from = (g * to.out_channels + k) * to.in_channels + c;
-            *panels++ = there ? static_cast<T>(number(weight, from)) : T{0};
+            *panels++ = there ? static_cast<T>(weight(g * to.out_channels + k, c)) : T{0};
           }
         }
       }
@@ -84,24 +104,28 @@ void pack_filters(const PackedWeights& to, const Buffer& buffer, Of of) {
 }
 
 template <class T>
-void pack_floats(const PackedWeights& to, Given weight, Given bias) {
-  pack_panels<T>(to, weight);
-  pack_filters<T>(to, to.bias, [&](size_t k) { return static_cast<T>(number(bias, k)); });
-  char* row = to.rows.get();
-  for (size_t k = 0; row && k < to.groups * to.out_channels; ++k, row += to.row_bytes) {
-    for (size_t c = 0; c < to.in_channels; ++c)
-      reinterpret_cast<T*>(row)[c] = static_cast<T>(number(weight, k * to.in_channels + c));
-  }
+void pack_floats(const PackedWeights& to, Form form, Given weight, Given bias) {
+  with_weights(weight, form, to.in_channels, [&](auto weight_at) {
+    pack_panels<T>(to, weight_at);
+    char* row = to.rows.get();
+    for (size_t k = 0; row && k < to.groups * to.out_channels; ++k, row += to.row_bytes) {
+      for (size_t c = 0; c < to.in_channels; ++c) reinterpret_cast<T*>(row)[c] = static_cast<T>(weight_at(k, c));
+    }
+  });
+  pack_filters<T>(to, to.bias, [&](size_t k) { return static_cast<T>(bias_of(bias, form, k)); });
+  pack_filters<T>(to, to.other, [&](size_t k) { return static_cast<T>(bias_of(bias, Form::imaginary, k)); });
 }
 
 void pack_integers(const PackedWeights& to, Given weight, Given bias, Given scale) {
-  to.operand == Operand::int16_pairs ? pack_panels<int16_t>(to, weight) : pack_panels<int8_t>(to, weight);
+  with_weights(weight, Form::plain, to.in_channels, [&](auto weight_at) {
+    to.operand == Operand::int16_pairs ? pack_panels<int16_t>(to, weight_at) : pack_panels<int8_t>(to, weight_at);
+  });
   const auto biased = [&](size_t k, int64_t added) {
     const int64_t sum = (bias.data ? static_cast<int64_t>(number(bias, k)) : 0) + added;
     return static_cast<int32_t>(static_cast<uint32_t>(sum));
   };
   pack_filters<int32_t>(to, to.bias, [&](size_t k) { return biased(k, 0); });
-  pack_filters<int32_t>(to, to.raised, [&](size_t k) {
+  pack_filters<int32_t>(to, to.other, [&](size_t k) {
     int64_t sum = 0;
     for (size_t c = 0; c < to.in_channels; ++c) sum += static_cast<int64_t>(number(weight, k * to.in_channels + c));
     return biased(k, to.operand == Operand::int8_quads ? -128 * sum : 128 * sum);
@@ -131,8 +155,8 @@ const char* PackedWeights::of_filter(const Buffer& numbers, size_t group, size_t
   return numbers ? numbers.get() + index * size_of(sums_of(operand)) : nullptr;
 }
 
-const char* PackedWeights::bias_at(size_t group, size_t filter, bool of_raised) const {
-  return of_filter(of_raised ? raised : bias, group, filter);
+const char* PackedWeights::bias_at(size_t group, size_t filter, bool other_one) const {
+  return of_filter(other_one ? other : bias, group, filter);
 }
 
 const char* PackedWeights::scale_at(size_t group, size_t filter) const { return of_filter(scale, group, filter); }
@@ -175,40 +199,44 @@ void Weights::look_at_integers() {
                                                    : DType::int32;
 }
 
-const PackedWeights& Weights::packed(Operand operand, size_t width) const {
+const PackedWeights& Weights::packed(Operand operand, size_t width, Form form) const {
   size_t log2 = 0;
   while ((size_t{1} << log2) < width) ++log2;
-  std::atomic<const PackedWeights*>& slot = packed_[static_cast<size_t>(operand)][log2];
+  const bool second = form == Form::doubled || form == Form::imaginary;
+  std::atomic<const PackedWeights*>& slot = packed_[static_cast<size_t>(operand) + (second ? operand_count : 0)][log2];
   if (const PackedWeights* ready = slot.load(std::memory_order_acquire)) return *ready;
   const std::lock_guard<std::mutex> lock(packing_);
-  if (!slot.load(std::memory_order_relaxed)) slot.store(pack(operand, width).release(), std::memory_order_release);
+  if (!slot.load(std::memory_order_relaxed))
+    slot.store(pack(operand, width, form).release(), std::memory_order_release);
   return *slot.load(std::memory_order_relaxed);
 }
 
-std::unique_ptr<PackedWeights> Weights::pack(Operand operand, size_t width) const {
+std::unique_ptr<PackedWeights> Weights::pack(Operand operand, size_t width, Form form) const {
   const DefaultArithmetic arithmetic_mode;
   auto packed = std::make_unique<PackedWeights>();
   packed->operand = operand;
   packed->width = width;
   packed->groups = groups;
-  packed->in_channels = in_channels;
-  packed->out_channels = out_channels;
+  packed->in_channels = form == Form::imaginary ? 0 : product(in_channels, form == Form::pairs ? 2 : 1);
+  packed->out_channels = product(out_channels, weight_.is_complex ? 2 : 1);
   const size_t size = size_of(sums_of(operand)), depth = channels_together(operand);
-  const size_t filters = product(groups, round_up(out_channels, width));
-  packed->panels = allocate(product(product(filters, round_up(in_channels, depth) / depth), size));
-  if (bias_.data) packed->bias = allocate(product(filters, size));
+  const size_t filters = product(groups, round_up(packed->out_channels, width));
+  packed->panels = allocate(product(product(filters, round_up(packed->in_channels, depth) / depth), size));
+  if (form == Form::imaginary ? bias_.is_complex : bias_.data != nullptr)
+    packed->bias = allocate(product(filters, size));
+  if (form == Form::plain && bias_.is_complex) packed->other = allocate(product(filters, size));
   if (depth > 1) {
-    if (is_quads(operand)) packed->raised = allocate(product(filters, size));
+    if (is_quads(operand)) packed->other = allocate(product(filters, size));
     if (scale_.data) packed->scale = allocate(product(filters, size));
     pack_integers(*packed, weight_, bias_, scale_);
     return packed;
   }
-  if (plain_rows(in_channels, out_channels)) {
-    packed->row_bytes = static_cast<ptrdiff_t>(round_up(in_channels, partials) * size);
-    packed->rows = allocate(product(groups * out_channels, static_cast<size_t>(packed->row_bytes)));
+  if (plain_rows(packed->in_channels, packed->out_channels)) {
+    packed->row_bytes = static_cast<ptrdiff_t>(round_up(packed->in_channels, partials) * size);
+    packed->rows = allocate(product(groups * packed->out_channels, static_cast<size_t>(packed->row_bytes)));
   }
-  operand == Operand::float64 ? pack_floats<double>(*packed, weight_, bias_)
-                              : pack_floats<float>(*packed, weight_, bias_);
+  operand == Operand::float64 ? pack_floats<double>(*packed, form, weight_, bias_)
+                              : pack_floats<float>(*packed, form, weight_, bias_);
   return packed;
 }
 

@@ -14,8 +14,14 @@ from conv1x1 import Conv1x1, conv1x1, reference
 X = np.ones((5, 7, 6), np.float32)
 W = np.ones((4, 6), np.float32)
 NAN = np.float32("nan")
-PIXELS = "supported are float16, bfloat16, float32, float64, bool, uint8, int8, uint16, int16 and int32"
-RESULTS = "supported are float16, bfloat16, float32, float64, uint8, int8, uint16, int16, int32 and int64"
+PIXELS = (
+    "supported are float16, bfloat16, float32, float64, complex64, complex128, "
+    "bool, uint8, int8, uint16, int16 and int32"
+)
+RESULTS = (
+    "supported are float16, bfloat16, float32, float64, complex64, complex128, "
+    "uint8, int8, uint16, int16, int32 and int64"
+)
 
 
 class Wrong:
@@ -59,7 +65,9 @@ WRONG_X = [
     Wrong(
         "longdouble", TypeError, str(np.dtype(np.longdouble)), PIXELS, "astype(np.float64)", x=X.astype(np.longdouble)
     ),
-    Wrong("complex", TypeError, "complex64", PIXELS, "pass x.real and x.imag", x=X.astype(np.complex64)),
+    Wrong("long complex", TypeError, PIXELS, "x.astype(np.complex128)", x=X.astype(np.clongdouble)),
+    Wrong("complex, activated", TypeError, "x has dtype complex64", "leave activation", x=X + 0j, activation="relu"),
+    Wrong("complex to float", TypeError, "x has dtype complex64", "np.complex64", x=X + 0j, dtype="f"),
     Wrong("object", TypeError, "object", PIXELS, "x.astype(np.float32)", x=X.astype(object)),
     Wrong("dates", TypeError, "datetime64[s]", PIXELS, "x.astype(np.float64)", x=np.zeros((5, 7, 6), "M8[s]")),
     Wrong("strings", TypeError, "<U1", PIXELS, x=np.array(["a"] * 6)),
@@ -87,9 +95,11 @@ WRONG_W = [
     Wrong("one filter too long", ValueError, "has 6", w=np.ones((1, 1, 7))),
     Wrong("vector too long", ValueError, "filters 7", "has 6", w=np.ones(7)),
     Wrong("torch's too wide", ValueError, "filters 7", "has 6", w=np.ones((4, 7, 1, 1))),
-    Wrong("complex", TypeError, "w must hold real numbers", "complex128", "w.real and w.imag", w=W.astype(complex)),
-    Wrong("longdouble", TypeError, "w must hold real numbers", "astype(np.float64)", w=W.astype(np.longdouble)),
-    Wrong("dates", TypeError, "w must hold real numbers", "datetime64", w=np.zeros((4, 6), "M8[s]")),
+    Wrong("long complex", TypeError, "w must hold numbers", "w.astype(np.complex128)", w=W.astype(np.clongdouble)),
+    Wrong("complex, activated", TypeError, "w has dtype complex64", "leave activation", w=W + 0j, activation="tanh"),
+    Wrong("complex to int", TypeError, "w has dtype complex64", "dtype=np.complex64", w=W + 0j, dtype=np.int8),
+    Wrong("longdouble", TypeError, "w must hold numbers", "astype(np.float64)", w=W.astype(np.longdouble)),
+    Wrong("dates", TypeError, "w must hold numbers", "datetime64", w=np.zeros((4, 6), "M8[s]")),
     Wrong(
         "integers beyond",
         ValueError,
@@ -97,9 +107,9 @@ WRONG_W = [
         "np.asarray(w, np.float64)",
         w=np.full((4, 6), 2**31),
     ),
-    Wrong("object", TypeError, "w must hold real numbers", "object", w=W.astype(object)),
-    Wrong("strings", TypeError, "w must hold real numbers", w=[["a"] * 6]),
-    Wrong("None", TypeError, "w must hold real numbers", w=None),
+    Wrong("object", TypeError, "w must hold numbers", "object", w=W.astype(object)),
+    Wrong("strings", TypeError, "w must hold numbers", w=[["a"] * 6]),
+    Wrong("None", TypeError, "w must hold numbers", w=None),
     Wrong("masked", TypeError, "w is a masked array", "w.filled", w=masked(4, 6)),
     Wrong("groups of the filters", ValueError, "groups=3", "4 filters", w=np.ones((4, 2)), groups=3),
     Wrong("groups of the channels", ValueError, "filters 12", "has 6", groups=2),
@@ -117,8 +127,25 @@ WRONG_OPTIONS = [
     Wrong("bias too short", ValueError, "bias has shape (3,)", "(4,)", bias=np.ones(3)),
     Wrong("bias a number", ValueError, "bias has shape ()", "(4,)", bias=1.0),
     Wrong("bias a column", ValueError, "bias has shape (4, 1)", "(4,)", "np.ravel", bias=np.ones((4, 1))),
-    Wrong("bias complex", TypeError, "bias must hold real numbers", bias=np.ones(4, complex)),
-    Wrong("bias strings", TypeError, "bias must hold real numbers", bias=["a"] * 4),
+    Wrong(
+        "bias complex, activated",
+        TypeError,
+        "'clip'",
+        "bias has dtype complex128",
+        "leave activation",
+        bias=np.ones(4, complex),
+        activation=("clip", 0, 1),
+    ),
+    Wrong(
+        "bias complex to float",
+        TypeError,
+        "dtype=float64",
+        "bias has dtype complex128",
+        "dtype=np.complex128",
+        bias=np.ones(4, complex),
+        dtype=float,
+    ),
+    Wrong("bias strings", TypeError, "bias must hold numbers", bias=["a"] * 4),
     Wrong("bias beyond", ValueError, "bias holds integers beyond int32", "np.float64", bias=[2**40, 0, 0, 0]),
     Wrong("bias masked", TypeError, "bias is a masked array", bias=masked(4)),
     Wrong("stride 0", ValueError, "stride must be ≥ 1", "0", stride=0),
@@ -147,7 +174,8 @@ WRONG_OPTIONS = [
     Wrong("dtype of another byte order", TypeError, ">f4", "byte order", "dtype=np.float32", dtype=">f4"),
     Wrong("dtype bool", TypeError, "dtype=bool", RESULTS, "pass dtype=np.uint8", dtype=bool),
     Wrong("dtype uint32", TypeError, "dtype=uint32", RESULTS, "pass dtype=np.int64", dtype=np.uint32),
-    Wrong("dtype complex", TypeError, "dtype=complex128", RESULTS, dtype=complex),
+    Wrong("dtype long complex", TypeError, RESULTS, "pass dtype=np.complex128", dtype=np.clongdouble),
+    Wrong("dtype complex, activated", TypeError, "dtype=complex128 is asked for", dtype=complex, activation="relu"),
     Wrong("dtype object", TypeError, "dtype=object", RESULTS, dtype=object),
     Wrong("dtype longdouble", TypeError, RESULTS, "pass dtype=np.float64", dtype=np.longdouble),
     Wrong("dtype of a string", TypeError, "dtype=<U3", RESULTS, dtype="U3"),
@@ -159,13 +187,22 @@ WRONG_CALL = [
     Wrong("residual of x's shape", ValueError, "residual has shape (5, 7, 6)", "(5, 7, 4)", residual=X),
     Wrong("residual to broadcast", ValueError, "residual has shape (4,)", "(5, 7, 4)", residual=np.ones(4, "f")),
     Wrong(
-        "residual complex",
+        "residual complex, activated",
         TypeError,
-        "residual",
-        "complex128",
-        PIXELS,
-        "residual.real",
+        "'relu'",
+        "residual has dtype complex128",
+        "leave activation",
         residual=np.ones((5, 7, 4), complex),
+        activation="relu",
+    ),
+    Wrong(
+        "residual complex to float",
+        TypeError,
+        "float32",
+        "residual has dtype complex128",
+        "np.complex64",
+        residual=np.ones((5, 7, 4), complex),
+        dtype="f",
     ),
     Wrong("residual object", TypeError, "residual", "object", PIXELS, residual=np.ones((5, 7, 4), object)),
     Wrong(
@@ -192,7 +229,9 @@ WRONG_OUT = [
     Wrong("out broadcast", ValueError, "read-only", out=np.broadcast_to(np.zeros(4, "f"), (5, 7, 4))),
     Wrong("out bool", TypeError, "out has dtype bool", RESULTS, "np.empty((5, 7, 4)", out=np.zeros((5, 7, 4), bool)),
     Wrong("out uint32", TypeError, "out has dtype uint32", RESULTS, out=np.zeros((5, 7, 4), np.uint32)),
-    Wrong("out complex", TypeError, "complex64", RESULTS, out=np.zeros((5, 7, 4), np.complex64)),
+    Wrong("out long complex", TypeError, RESULTS, out=np.zeros((5, 7, 4), np.clongdouble)),
+    Wrong("out real", TypeError, "out has dtype float32", "x has dtype", x=X + 0j, out=np.zeros((5, 7, 4), "f")),
+    Wrong("out complex", TypeError, "'relu'", "out has", out=np.zeros((5, 7, 4), complex), activation="relu"),
     Wrong("out a list", TypeError, "list", "np.empty((5, 7, 4), np.float32)", out=[0.0]),
     Wrong("out a tuple", TypeError, "tuple", out=(np.zeros((5, 7, 4), "f"),)),
     Wrong("out masked", TypeError, "MaskedArray", out=masked(5, 7, 4)),

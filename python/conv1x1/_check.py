@@ -20,12 +20,14 @@ if TYPE_CHECKING:  # at run time it would double the import's cost
 Array: TypeAlias = "NDArray[Any]"
 Activation: TypeAlias = str | tuple[str, float] | tuple[str, float, float] | None
 
-_SHARED = ("float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "int32")
+_SHARED = ("float16", "float32", "float64", "complex64", "complex128", "uint8", "int8", "uint16", "int16", "int32")
 #: And bfloat16, a type that ml_dtypes brings.
 PIXELS = tuple(map(np.dtype, (*_SHARED, "bool")))
 RESULTS = tuple(map(np.dtype, (*_SHARED, "int64")))
-_PIXEL_NAMES = "float16, bfloat16, float32, float64, bool, uint8, int8, uint16, int16 and int32"
-_RESULT_NAMES = "float16, bfloat16, float32, float64, uint8, int8, uint16, int16, int32 and int64"
+_PIXEL_NAMES = "float16, bfloat16, float32, float64, complex64, complex128, bool, uint8, int8, uint16, int16 and int32"
+_RESULT_NAMES = (
+    "float16, bfloat16, float32, float64, complex64, complex128, uint8, int8, uint16, int16, int32 and int64"
+)
 _INT32 = np.iinfo(np.int32)
 
 #: Names a user may give, and how many parameters each may carry.
@@ -49,7 +51,7 @@ _MOST_GROUPS = 2**31  # no filters at all would go into any number
 class Spec(NamedTuple):
     """A layer's arguments in canonical form."""
 
-    weight: Array  # (K, C/groups), C-contiguous, float32, float64, int32 or a smaller integer type
+    weight: Array  # (K, C/groups), C-contiguous, float32, float64, their complex types, int32 or a smaller integer type
     bias: Array | None  # (K,), likewise
     channel_axis: int
     keep_axis: bool  # False: the weight was a vector, the result has no channel axis
@@ -99,9 +101,8 @@ def data_array(x: ArrayLike, name: str) -> Array:
 
 def _other_type(a: Array, name: str) -> str:
     """What to pass instead of an array whose type is not supported."""
-    if a.dtype.kind == "c":
-        return f"pass {name}.real and {name}.imag in calls of their own"
-    return f"pass {name}.astype(np.{'float64' if a.dtype.kind in 'fmM' else 'float32'})"
+    instead = {"c": "complex128", "f": "float64", "m": "float64", "M": "float64"}.get(a.dtype.kind, "float32")
+    return f"pass {name}.astype(np.{instead})"
 
 
 def _as_int32(a: Array, name: str) -> Array:
@@ -114,7 +115,7 @@ def _as_int32(a: Array, name: str) -> Array:
 
 
 def _numbers(w: ArrayLike, name: str) -> Array:
-    """Weights or bias in float32, float64, int32 or a smaller integer type, native."""
+    """Weights or bias in float32, float64, their complex types, int32 or a smaller integer type, native."""
     if isinstance(w, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array: pass {name}.filled(value) or {name}.data")
     a = bare(w)
@@ -127,7 +128,7 @@ def _numbers(w: ArrayLike, name: str) -> Array:
         return a.astype(native, copy=False)
     if is_integer(native):
         return _as_int32(a, name)
-    raise TypeError(f"{name} must hold real numbers, got dtype {a.dtype}: {_other_type(a, name)}")
+    raise TypeError(f"{name} must hold numbers, got dtype {a.dtype}: {_other_type(a, name)}")
 
 
 def _weight_readings(w: Array) -> Iterator[tuple[Array, bool, str]]:
@@ -243,8 +244,8 @@ def result_dtype(value: DTypeLike | None) -> np.dtype[Any] | None:
         value = _bfloat16()
     dtype = as_dtype(value)
     if not _is_result(dtype):
-        instead = {"b": "np.uint8", "u": "np.int64", "f": "np.float64"}.get(dtype.kind, "np.float32")
-        raise TypeError(f"dtype={dtype} is no type of a result; supported are {_RESULT_NAMES}: pass dtype={instead}")
+        instead = {"b": "uint8", "u": "int64", "f": "float64", "c": "complex128"}.get(dtype.kind, "float32")
+        raise TypeError(f"dtype={dtype} is no type of a result; supported are {_RESULT_NAMES}: pass dtype=np.{instead}")
     if not dtype.isnative:
         own = repr(dtype.name) if dtype.isbuiltin == 2 else f"np.{dtype.name}"
         raise TypeError(f"dtype={dtype} is not this machine's byte order: pass dtype={own}, or an out of that order")
@@ -308,7 +309,9 @@ def spec(
             hint = ": pass np.ravel(bias)" if bias.size == matrix.shape[0] else ""
             raise ValueError(f"bias has shape {bias.shape}, expected ({matrix.shape[0]},), one number a filter{hint}")
         bias = np.ascontiguousarray(bias)
-    return Spec(matrix, bias, channel_axis, keep, stride(stride_), groups, activation(activation_), result_dtype(dtype))
+    made = Spec(matrix, bias, channel_axis, keep, stride(stride_), groups, activation(activation_), result_dtype(dtype))
+    check_complex(made)
+    return made
 
 
 def axis_number(channel_axis: Any) -> int:
@@ -421,8 +424,38 @@ def call(
             raise ValueError(f"residual has shape {residual.shape}, expected the result's, {shape}")
     if out is not None:
         check_out(out, shape, spec_.dtype)
+    check_complex(spec_, a, residual, out)
     check_sums(spec_, a, residual, out)
     return a, residual, out, None if threads is None else positive_int(threads, "threads")
+
+
+def is_complex(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "c"
+
+
+def check_complex(spec_: Spec, x: Array | None = None, residual: Array | None = None, out: Array | None = None) -> None:
+    """Whether a result of complex numbers is left complex, and no activation asked for, which is for real ones."""
+    if spec_.requantize is not None:
+        return  # check_sums says what it takes
+    arrays = {"x": x, "w": spec_.weight, "bias": spec_.bias, "residual": residual, "out": out}
+    found = [f"{name} has dtype {a.dtype}" for name, a in arrays.items() if a is not None and is_complex(a.dtype)]
+    dtype = spec_.dtype if out is None else out.dtype
+    real = dtype is not None and not is_complex(dtype)
+    if out is None and dtype is not None and not real:
+        found.append(f"dtype={dtype} is asked for")
+    if found and spec_.activation[0]:
+        raise TypeError(
+            f"activation {spec_.activation[0]!r} is a function of real numbers, but {found[0]}: "
+            "leave activation away, and apply a function of complex numbers to the result"
+        )
+    if found and dtype is not None and real:
+        instead = "complex128" if dtype.itemsize > 4 else "complex64"
+        what = f"dtype={dtype}" if out is None else f"out has dtype {dtype}, which"
+        call = f"dtype=np.{instead}" if out is None else f"out=np.empty({out.shape}, np.{instead})"
+        raise TypeError(
+            f"{what} has no place for imaginary parts, but {found[0]}: "
+            f"pass {call}, and take .real of the result where its real part alone is meant"
+        )
 
 
 def check_sums(spec_: Spec, x: Array, residual: Array | None, out: Array | None) -> None:

@@ -98,7 +98,8 @@ def integer(
     stride = _check.stride(stride)
     a = _plain(w, "w")
     if a.dtype not in EIGHT_BITS:
-        hint = "quantise it first: see QConv1x1.from_float" if a.dtype.kind == "f" else "pass np.asarray(w, np.int8)"
+        hints = {"f": "quantise it first: see QConv1x1.from_float", "c": "they stand for real numbers"}
+        hint = hints.get(a.dtype.kind, "pass np.asarray(w, np.int8)")
         raise TypeError(f"w has dtype {a.dtype}; quantised weights are int8 or uint8: {hint}")
     matrix, keep = _check.weight(a, groups, x, channel_axis)
     weight = np.ascontiguousarray(matrix, a.dtype)

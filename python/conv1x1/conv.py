@@ -38,8 +38,8 @@ def conv1x1(
     ----------
     x : array_like
         Pixels of any rank ≥ 1, with their channels on `channel_axis`: float16, bfloat16 (of the package ml_dtypes),
-        float32, float64, bool, uint8, int8, uint16, int16 or int32, in any byte order. Wider integers, as lists of
-        ints give, are taken as int32 if they fit.
+        float32, float64, complex64, complex128, bool, uint8, int8, uint16, int16 or int32, in any byte order. Wider
+        integers, as lists of ints give, are taken as int32 if they fit.
     w : array_like
         The filters: ``(K, C/groups)``; or as frameworks store them, ``(K, C/groups, 1, 1)`` (torch, ONNX; also with
         one or three 1s) and ``(1, 1, C/groups, K)`` (TensorFlow, Keras; likewise); or one filter, ``(1, 1, C)`` or
@@ -59,7 +59,7 @@ def conv1x1(
     activation : str or tuple, optional
         Applied last: ``"relu"``, ``"relu6"``, ``"leaky_relu"`` (slope 0.01), ``"hardswish"``, ``"hardsigmoid"``,
         ``"sigmoid"``, ``"silu"``, ``"tanh"``, ``"gelu"`` (erf), ``("clip", lo, hi)`` or ``("leaky_relu", slope)``.
-        NaN goes through every one of them.
+        NaN goes through every one of them. Of real numbers only: refused where any number is complex.
     residual : array_like, optional
         Of the result's shape, added after the bias and before the activation. Of any type that x may have.
     dtype : dtype, optional
@@ -100,12 +100,15 @@ def conv1x1(
     The type of the result, where neither `dtype` nor `out` says it:
 
     ==================================  =============================================================================
-    x                                   result
+    x (of complex x, its parts)         result (likewise)
     ==================================  =============================================================================
     float16, bfloat16, float32/64       x's own type
     integers or bool, with a float      float32: among weights, bias and residual, or by an activation that curves
     integers or bool, integers alone    int32; int64 where sums of those types (not: values) might be beyond int32
     ==================================  =============================================================================
+
+    Where x, weights, bias or residual is complex, so is the result: complex128 where the table says float64, else
+    complex64. A complex `dtype` or `out` may be asked for with any data; a real one is refused for a complex result.
 
     Weights of int32 and wider, which stand for integers of any kind, count as the smallest type that holds them. Pixels
     and weights of 8 bits are never widened by themselves: more channels than are sure to fit int32 are refused, and the
@@ -123,6 +126,12 @@ def conv1x1(
     number c mod 16, added as a tree. A result therefore depends on its own pixel only: not on threads, batch, layout,
     strides, instruction set or machine. The error is at most γ·(Σ|w||x| + |b|) with γ = n·u/(1 − n·u), n = C + 2,
     u = 2⁻²⁴ [1]_; float64 likewise with u = 2⁻⁵³; results of other types are rounded once more.
+
+    Complex numbers are computed with as the real ones they are made of, and each part of a result is defined as above.
+    Complex weights over complex x are a real matrix of 2K filters over 2C channels, real and imaginary parts in turn:
+    filter 2k has re, −im for each channel, and filter 2k + 1 has im, re. Over real x they are one of 2K filters over C
+    channels, re and im in turn. Real weights are two real convolutions, of x's real parts and of its imaginary ones (of
+    no channels, for real x). A real bias or residual is added to real parts alone.
 
     Besides its result a call takes less than 2 MB of memory for each thread, whatever the arrays. More is needed by an
     `out` that overlaps an input, for a result of its own, and by at most 4 filters over channels that are not
@@ -162,6 +171,11 @@ def conv1x1(
     array([150.  , 318.75], dtype=float32)
     >>> conv1x1(rgb, [0.5, 0.25, 0.5], dtype=np.uint8)
     array([150, 255], dtype=uint8)
+
+    Complex numbers, in any of the arguments: (1 + 2j)·1 + 3·1j = 1 + 5j.
+
+    >>> conv1x1(np.array([[1 + 2j, 3], [1j, 0]], np.complex64), [1, 1j])
+    array([1.+5.j, 0.+1.j], dtype=complex64)
     """
     y = _conv1x1.conv1x1(x, w, bias, channel_axis, stride, groups, activation, residual, dtype, out, threads)
     if y is NotImplemented:

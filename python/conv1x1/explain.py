@@ -13,7 +13,7 @@ import numpy as np
 from . import _check
 from ._check import Activation, Array
 from .conv import Conv1x1
-from .reference import activate, cast
+from .reference import activate, by_parts, cast, exact
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -113,19 +113,19 @@ def explain(
 
     first = filter // (out_channels // groups) * per_group
     integers = _check.sums_integers(spec, a, residual)
-    exact: type[Any] = np.int64 if integers else np.float64
-    channels = np.moveaxis(a, position, -1)[source][first : first + per_group].astype(exact)
-    weights = spec.weight[filter].astype(exact)
+    channels = exact(np.moveaxis(a, position, -1)[source][first : first + per_group], integers)
+    weights = exact(spec.weight[filter], integers)
     with np.errstate(all="ignore"):
-        products = weights * channels
+        products = by_parts(np.multiply, weights, channels)
         total = products.sum().item()
-        one_bias = None if spec.bias is None else exact(spec.bias[filter]).item()
-        one_residual = None if residual is None else exact(residual[index]).item()
+        one_bias = None if spec.bias is None else exact(spec.bias[filter], integers).item()
+        one_residual = None if residual is None else exact(residual[index], integers).item()
         steps = _steps(_sum(weights, channels), total, one_bias, one_residual, spec, result_dtype)
 
     pixels = math.prod(pixel_shape)
     parameters = spec.weight.size + (0 if spec.bias is None else spec.bias.size)
-    read = pixels * in_channels * a.itemsize + parameters * np.dtype(plan["arithmetic"]).itemsize
+    parts = 2 if _check.is_complex(weights.dtype) else 1
+    read = pixels * in_channels * a.itemsize + parameters * parts * np.dtype(plan["arithmetic"]).itemsize
     return Explanation(
         shapes={
             "x": a.shape,
@@ -154,7 +154,7 @@ def explain(
         value=steps[-1][2],
         dtypes=(str(a.dtype), str(result_dtype)),
         integers=integers,
-        flops=2 * per_group * out_channels * pixels,
+        flops=_operations(weights, channels) * per_group * out_channels * pixels,
         bytes_read=read + (0 if residual is None else residual.nbytes),
         bytes_written=pixels * out_channels * result_dtype.itemsize,
         plan=plan,
@@ -178,16 +178,17 @@ class Explanation:
     filter, first_channel : int
         The output channel, and the first input channel it looks at (not 0 in the later groups).
     channels, weights, products : ndarray
-        The channels the filter looks at, its weights, and one times the other: in float64, or where the call sums
-        integers, in int64, exactly.
-    total, bias, residual : float, float or None, float or None
+        The channels the filter looks at, its weights, and one times the other: in float64 or complex128, or where the
+        call sums integers, in int64, exactly.
+    total, bias, residual : float or complex; or None for the last two
         The sum of the products, and what is added to it; ints where the call sums integers.
     activation : tuple
         Its name ("" for none) and two parameters.
     steps : list of tuple
         The calculation line by line, from the sum to the value: name, arithmetic, result.
-    value : float
-        The number itself, in float64 or an int, or rounded to the result's type where that was asked for or is smaller.
+    value : float or complex
+        The number itself, in float64, complex128 or an int, or rounded to the result's type where that was asked for or
+        is smaller.
     dtypes : tuple of str
         The types of x and of the result.
     integers : bool
@@ -210,12 +211,12 @@ class Explanation:
     channels: Array
     weights: Array
     products: Array
-    total: float
-    bias: float | None
-    residual: float | None
+    total: complex
+    bias: complex | None
+    residual: complex | None
     activation: tuple[str, float, float]
-    steps: list[tuple[str, str, float]]
-    value: float
+    steps: list[tuple[str, str, complex]]
+    value: complex
     dtypes: tuple[str, str]
     integers: bool
     flops: int
@@ -334,6 +335,7 @@ class Explanation:
         tile = f"{at_once} at once, {counted(plan['tile_pixels'], 'pixel')} a tile"
         moved = f"{_bytes(self.bytes_read)} read, {_bytes(self.bytes_written)} written"
         operations = "operations" if self.integers else "FLOPs"
+        each = _operations(self.weights, self.channels)
         x_type, result_type = self.dtypes
         types = f"{x_type} → {result_type}" + ", sums of integers" * self.integers
         return [
@@ -341,7 +343,7 @@ class Explanation:
             ("kernel", f"{plan['kernel']}, {plan['orientation'].replace('_', ' ')}, {plan['order']} order"),
             ("tile", f"{tile}, x {'staged' if plan['stages_x'] else 'read in place'}"),
             ("threads", str(plan["threads"])),
-            ("work", f"2 · {' · '.join(counts)} = {self.flops:,} {operations}"),
+            ("work", f"{each} · {' · '.join(counts)} = {self.flops:,} {operations}"),
             ("memory", f"{moved}: {self.intensity:.3g} {operations} a byte"),
         ]
 
@@ -369,12 +371,12 @@ def both_ends(count: int, most: int, first: int, last: int) -> list[int | None]:
 
 def _steps(
     products: str,
-    total: float,
-    bias: float | None,
-    residual: float | None,
+    total: complex,
+    bias: complex | None,
+    residual: complex | None,
     spec: _check.Spec,
     dtype: np.dtype[Any],
-) -> list[tuple[str, str, float]]:
+) -> list[tuple[str, str, complex]]:
     """The sum, then bias, residual, activation and rounding where the call has them: name, arithmetic, result."""
     value = total
     steps = [("sum", products, value)]
@@ -386,9 +388,9 @@ def _steps(
         activated = activate(np.asarray(value), spec.activation).item()
         steps.append((spec.activation[0], _activated(spec.activation, spell(value)), activated))
         value = activated
-    if spec.dtype is not None or dtype.itemsize < 4 or (_check.is_integer(dtype) and value % 1 != 0):
+    if spec.dtype is not None or dtype.itemsize < 4 or (_check.is_integer(dtype) and value != np.rint(value)):
         number = cast(np.asarray(value), dtype)
-        rounded = int(number) if _check.is_integer(dtype) else float(number)
+        rounded = int(number) if _check.is_integer(dtype) else (complex if _check.is_complex(dtype) else float)(number)
         name = "saturated" if _check.is_integer(dtype) and abs(rounded - value) > 0.5 else "rounded"
         steps.append((name, f"{dtype}({spell(value)})", rounded))
     return steps
@@ -412,8 +414,16 @@ def _sum(weights: Array, channels: Array) -> str:
     return text
 
 
-def spell(value: float) -> str:
-    """Five digits; whole numbers in full, and all that are exact."""
+def _operations(weights: Array, channels: Array) -> int:
+    """What one product and its place in the sum take, of real numbers."""
+    return 2 * math.prod(2 if _check.is_complex(a.dtype) else 1 for a in (weights, channels))
+
+
+def spell(value: complex) -> str:
+    """Five digits; whole numbers in full, and all that are exact; complex ones as NumPy has them, such as 1+2j."""
+    if isinstance(value, (complex, np.complexfloating)):
+        imaginary = spell(value.imag)
+        return f"{spell(value.real)}{'' if imaginary.startswith('−') else '+'}{imaginary}j"
     if isinstance(value, (int, np.integer)):
         return f"{value}".replace("-", "−")
     if abs(value) < 1e7 and value == round(value):
@@ -422,10 +432,10 @@ def spell(value: float) -> str:
     return (f"{mantissa}e{int(exponent)}" if exponent else mantissa).replace("-", "−")
 
 
-def _factor(value: float, first: bool = False) -> str:
-    """A number inside a sum or product: a negative one in brackets, unless it comes first."""
+def _factor(value: complex, first: bool = False) -> str:
+    """A number inside a sum or product: a negative one in brackets, unless it comes first; a complex one always."""
     text = spell(value)
-    return f"({text})" if text.startswith("−") and not first else text
+    return f"({text})" if text.endswith("j") or (text.startswith("−") and not first) else text
 
 
 def counted(n: int, noun: str) -> str:

@@ -317,8 +317,9 @@ class QConv1x1:
         if not 50 < percentile <= 100:
             raise ValueError(f"percentile must be > 50 and ≤ 100, got {percentile!r}")
         x = _check.data_array(calibration, "calibration")
-        for name, a in (("calibration", x), ("the layer's weight", layer.weight)):
-            if a.dtype.kind == "c":
+        parts = {"calibration": x, "the layer's weight": layer.weight, "the layer's bias": layer.bias}
+        for name, a in parts.items():
+            if a is not None and _check.is_complex(a.dtype):
                 raise TypeError(f"{name} has dtype {a.dtype}; quantised arrays stand for real numbers")
         real = _calibration.real_valued(layer, x)
         of_x, of_y = _calibration.reaches(x, real, percentile)

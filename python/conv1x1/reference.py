@@ -28,7 +28,7 @@ def reference(
     out: Array | None = None,
     threads: int | None = None,
 ) -> Array:
-    """Pointwise convolution in plain NumPy, in float64 or int64: slow, and short enough to be read.
+    """Pointwise convolution in plain NumPy, in float64, complex128 or int64: slow, and short enough to be read.
 
     It takes the arguments of `conv1x1`, makes the same checks, and walks over the output one pixel at a time:
     the pixel's channels times each filter, summed. Use it to understand the operation and to test against.
@@ -41,9 +41,9 @@ def reference(
     Returns
     -------
     ndarray
-        The result in float64, or in int64 where `conv1x1` gives an integer; or in the type that `dtype` or `out` asks
-        for: integers rounded half to even and saturated, with NaN as 0; float16 and bfloat16 rounded half to even. It
-        lies in memory as that of `conv1x1`.
+        The result in float64, in complex128 where a number is complex, or in int64 where `conv1x1` gives an integer;
+        or in the type that `dtype` or `out` asks for: integers rounded half to even and saturated, with NaN as 0;
+        float16 and bfloat16 rounded half to even. It lies in memory as that of `conv1x1`.
 
     Notes
     -----
@@ -73,27 +73,46 @@ def reference(
     shape = _check.result_shape(x, position, steps, len(spec.weight), keep_axis=True)
 
     integers = _check.sums_integers(spec, x, residual)
-    exact = np.int64 if integers else np.float64
-    pixels = np.moveaxis(x, position, -1).astype(exact)  # the channels last
-    result = np.moveaxis(np.empty(shape, exact), position, -1)
-    filters = np.split(spec.weight.astype(exact), groups)
+    numbers = [a.dtype for a in (x, spec.weight, spec.bias, residual) if a is not None]
+    kind = np.complex128 if any(map(_check.is_complex, numbers)) else np.int64 if integers else np.float64
+    pixels = np.moveaxis(exact(x, integers), position, -1)  # the channels last
+    result = np.moveaxis(np.empty(shape, kind), position, -1)
+    filters = np.split(exact(spec.weight, integers), groups)
     step = [s for i, s in enumerate(steps) if i != position]
     with np.errstate(all="ignore"):
         for pixel in np.ndindex(result.shape[:-1]):  # the stride loop: every output pixel …
             source = tuple(i * s for i, s in zip(pixel, step, strict=True))  # … and where it comes from
             channels = np.split(pixels[source], groups)
-            result[pixel] = np.concatenate([f @ c for f, c in zip(filters, channels, strict=True)])
+            result[pixel] = np.concatenate([by_parts(np.matmul, f, c) for f, c in zip(filters, channels, strict=True)])
         if spec.bias is not None:
-            result += spec.bias.astype(exact)
+            result += exact(spec.bias, integers)
         result = np.moveaxis(result, -1, position) if spec.keep_axis else result[..., 0]
         if residual is not None:
-            result = result + residual.astype(exact)
-        clamped = exact if spec.activation[0] in ("relu", "relu6", "clip") else None  # integers to integers
+            result = result + exact(residual, integers)
+        clamped = kind if spec.activation[0] in ("relu", "relu6", "clip") else None  # integers to integers
         result = activate(result, spec.activation)
         if out is None:
             return _check.lying_as(x, cast(result, np.dtype(spec.dtype or clamped or result.dtype)), position)
         out[...] = cast(result, out.dtype)
     return out
+
+
+def exact(a: Array, integers: bool) -> Array:
+    """Numbers as they are computed with: in int64 where all are integers, else in float64 or complex128."""
+    return a.astype(np.complex128 if _check.is_complex(a.dtype) else np.int64 if integers else np.float64)
+
+
+def by_parts(multiply: Any, a: Array, b: Array) -> Array:
+    """A product, where a real factor multiplies the parts of a complex one each on its own: ∞ · i is no NaN + ∞i."""
+    if _check.is_complex(a.dtype) == _check.is_complex(b.dtype):
+        return np.asarray(multiply(a, b))
+    if _check.is_complex(a.dtype):
+        real, imaginary = multiply(a.real, b), multiply(a.imag, b)
+    else:
+        real, imaginary = multiply(a, b.real), multiply(a, b.imag)
+    product = np.empty(real.shape, np.complex128)
+    product.real, product.imag = real, imaginary
+    return product
 
 
 def cast(y: Array, dtype: np.dtype[Any]) -> Array:

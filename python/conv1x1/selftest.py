@@ -15,7 +15,7 @@ import numpy as np
 
 from . import _conv1x1, conv1x1, qlinear_conv1x1, reference, reference_qlinear, show_config
 from ._check import PIXELS, RESULTS, Activation, Array
-from .reference import cast
+from .reference import cast, exact
 from .runtime import restricted
 
 Kernel: TypeAlias = Mapping[str, Any]
@@ -142,9 +142,10 @@ def _conversions() -> Iterator[tuple[Array, np.dtype[Any], Array]]:
     numbers = np.array([*positive, *(-v for v in positive), np.nan])
     for pixel in PIXELS:
         x = cast(numbers, pixel)
-        exact = x.astype(np.int64 if pixel.kind in "biu" else np.float64)
+        numbers_of_x = exact(x, pixel.kind in "biu")
         for dtype in RESULTS:
-            yield x, dtype, cast(exact, dtype)
+            if dtype.kind == "c" or pixel.kind != "c":
+                yield x, dtype, cast(numbers_of_x, dtype)
 
 
 def check_conversions(isa: str, conversions: Iterable[tuple[Array, np.dtype[Any], Array]]) -> str:
