@@ -678,9 +678,14 @@ PyObject* layer_call(PyObject* self, PyObject* const* args, size_t nargsf, PyObj
     if (!made) return nullptr;
     result = call(state.settings, *state.weights, py::object(made[0]).ptr(), py::object(made[1]).ptr(),
                   py::object(made[2]).ptr(), py::object(made[3]).ptr(), true);
-    if (result != Py_NotImplemented) return result;
-    Py_DECREF(result);
-    throw std::logic_error("_check.call let an argument pass that the core does not take; please report this");
+    if (result == Py_NotImplemented) {
+      Py_DECREF(result);
+      throw std::logic_error("_check.call let an argument pass that the core does not take; please report this");
+    }
+    const py::object finish = made[4];
+    if (!result || finish.is_none()) return result;
+    const auto unfinished = py::reinterpret_steal<py::object>(result);
+    return outlast_exit([&] { return PyObject_CallFunctionObjArgs(finish.ptr(), unfinished.ptr(), nullptr); });
   });
 }
 

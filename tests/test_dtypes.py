@@ -1,4 +1,4 @@
-"""Dtypes that are equal but differ inside, and those that are none: no number is misread, however its type is spelled."""
+"""Dtypes that are equal but differ inside, and those that are none: no number is misread, however it is spelled."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from conv1x1 import (
 )
 
 TYPES = ["float16", "float32", "float64", "bool", "uint8", "int8", "uint16", "int16", "int32", "int64"]
+TYPES += ["complex64", "complex128"]
 BFLOAT16 = importlib.util.find_spec("ml_dtypes") is not None
 if BFLOAT16:
     importlib.import_module("ml_dtypes")  # which teaches NumPy the name
@@ -169,7 +170,7 @@ def test_every_argument_of_every_entry(dtype: str, spelling: str) -> None:
             assert made.weight.dtype.isnative
             assert made.weight.dtype.metadata is None
         assert layer.plan(given["x"])["kernel"] == Conv1x1(w, bias).plan(given["x"])["kernel"]
-        assert np.array_equal(reference(**given).astype(np.float64), plain.astype(np.float64))
+        assert np.array_equal(reference(**given).astype(complex), plain.astype(complex))
         assert explain(**given, at=3, filter=1).value == plain[3, 1]
     same(conv1x1(spelled(x, spelling), w), conv1x1(x, w))
     same(conv1x1(x, spelled(w, spelling)), conv1x1(x, w))
@@ -189,12 +190,12 @@ def test_out(dtype: str, spelling: str) -> None:
             part = expected[:, more]
             view = out[:, more]
             assert call(x, w[more], out=view) is view
-            assert np.array_equal(view.astype(np.float64), part.astype(np.float64))
+            assert np.array_equal(view.astype(complex), part.astype(complex))
     if isinstance(out, np.ndarray) and out.flags.writeable and dtype != "int64":  # through a temporary array
         both = spelled(numbers(dtype, 5, 2), spelling)
         plain = conv1x1(numbers(dtype, 5, 2), w[:, :2], dtype=dtype)
         conv1x1(both, w[:, :2], out=both)
-        assert np.array_equal(both.astype(np.float64), plain.astype(np.float64))
+        assert np.array_equal(both.astype(complex), plain.astype(complex))
 
 
 @pytest.mark.parametrize(("dtype", "spelling"), [p for p in EVERY if p.values[0] != "bool"])

@@ -83,7 +83,6 @@ WRONG_X = [
         x=np.full((5, 7, 6), [2**32, 0, 0, 0, 0, 0], np.uint64),
     ),
     Wrong("int64 beyond", ValueError, "x holds integers beyond int32", "-2147483649", x=[[-(2**31) - 1] * 6]),
-    Wrong("masked", TypeError, "x is a masked array", "x.filled", x=masked(5, 7, 6)),
 ]
 
 WRONG_W = [
@@ -212,7 +211,6 @@ WRONG_CALL = [
         "np.asarray(residual, np.float64)",
         residual=np.full((5, 7, 4), 2**31),
     ),
-    Wrong("residual masked", TypeError, "residual is a masked array", residual=masked(5, 7, 4)),
     Wrong("residual a string", TypeError, "residual", residual="x"),
     Wrong("threads 0", ValueError, "threads must be ≥ 1", "0", threads=0),
     Wrong("threads -1", ValueError, "threads must be ≥ 1", "-1", threads=-1),

@@ -231,7 +231,7 @@ def test_errors_are_those_of_the_call() -> None:
     with pytest.raises(ValueError, match=r"the 4 channels of x: pass w\.T"):
         explain(numbers(5, 7, 4), numbers(4, 3))
     with pytest.raises(TypeError, match="masked"):
-        explain(np.ma.masked_array(numbers(5, 3)), numbers(4, 3))
+        explain(numbers(5, 3), np.ma.masked_array(numbers(4, 3)))
 
 
 def test_text_is_compact(case: str, explanation: Explanation) -> None:

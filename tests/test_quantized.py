@@ -608,9 +608,9 @@ def test_quantize_and_dequantize_take_numbers() -> None:
     layer, x = a_float_layer()
     quantised = QConv1x1.from_float(layer, calibration=x)
     refused = ["abc", ["1", "2"], [b"1"], [None], {}, 1j, np.ones(2, "M8[s]"), np.zeros(2, "f4,f4"), [10**30, None]]
-    for values in [*refused, np.ma.array([1.0, 2.0], mask=[0, 1]), np.ma.array([1, 2])]:
+    for values in refused:
         for function, name in ((quantised.quantize, "x"), (quantised.dequantize, "y")):
-            with pytest.raises(TypeError, match=f"{name} (has dtype|is a masked array)"):
+            with pytest.raises(TypeError, match=f"{name} has dtype"):
                 function(values)
     for dtype in (np.float16, F, np.float64, np.longdouble):
         with pytest.raises(ValueError, match="x holds NaN"):
@@ -661,7 +661,6 @@ WRONG: dict[str, tuple[type[Exception], list[str], dict[str, Any]]] = {
     "a list": (TypeError, ["x has dtype int64", "np.asarray(x, np.uint8)"], {"x": [[1, 2, 3, 4, 5, 6]]}),
     "bool x": (TypeError, ["x has dtype bool", "int8 or uint8"], {"x": X.astype(bool)}),
     "strings": (TypeError, ["x has dtype <U1", "int8 or uint8"], {"x": ["a"] * 6}),
-    "masked x": (TypeError, ["x is a masked array", "x.filled"], {"x": np.ma.masked_array(X)}),
     "no axes": (ValueError, ["no axes"], {"x": np.uint8(3)}),
     "channels": (ValueError, ["6 channels", "filters 5"], {"w": W[:, :5]}),
     "channels first": (ValueError, ["pass channel_axis=0"], {"x": np.ones((6, 5, 7), UINT8)}),

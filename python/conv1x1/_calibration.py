@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _check
-from ._check import Array
+from ._arrays import Array, mask_of_result
 from .conv import Conv1x1
 
 if TYPE_CHECKING:
@@ -101,9 +101,10 @@ class Reach:
 
     def add(self, piece: Array) -> None:
         """Take some of the numbers."""
-        if not np.isfinite(piece).all():
+        numbers = np.ma.compressed(piece)
+        if not np.isfinite(numbers).all():
             raise ValueError(f"{self._name} holds NaN or infinity: expected finite numbers, to take the range of")
-        numbers = (piece if piece.dtype == np.float32 else piece.astype(np.float64)).ravel()
+        numbers = numbers if numbers.dtype == np.float32 else numbers.astype(np.float64)
         self._lowest.add(numbers)
         self._highest.add(-numbers)
 
@@ -119,14 +120,15 @@ class Reach:
 
 
 def reaches(x: Array, layer: Conv1x1, percentile: float) -> tuple[Reach, Reach]:
-    """Of x, and of what `layer` makes of it."""
+    """Of x, and of what `layer` makes of it; what is masked is left out."""
     position = _check.check_channels(x, layer.channel_axis, layer.in_channels // layer.groups, layer.groups)
     steps = _check.strides_per_axis(x, position, layer.stride)
-    count = math.prod(_check.result_shape(x, position, steps, layer.out_channels, True))
-    if not x.size or not count:
-        which = "the layer's result" if x.size else "calibration"
-        raise ValueError(f"{which} is empty: expected finite numbers, to take the range of")
-    of_x, of_y = Reach("calibration", x.size, percentile), Reach("the layer's result", count, percentile)
+    hidden = int(np.sum(mask_of_result(x, None, position, steps, layer.out_channels, True)))
+    size, count = np.ma.count(x), math.prod(_check.result_shape(x, position, steps, layer.out_channels, True)) - hidden
+    if not size or not count:
+        which = "the layer's result" if size else "calibration"
+        raise ValueError(f"{which} is empty or masked: expected finite numbers, to take the range of")
+    of_x, of_y = Reach("calibration", size, percentile), Reach("the layer's result", count, percentile)
     for piece in pieces(x, layer):
         of_x.add(piece)
         of_y.add(layer(piece))
@@ -155,9 +157,9 @@ def snr(x: Array, layer: Conv1x1, quantised: QConv1x1) -> float:
     """Signal to noise of the quantised layer's results, in dB."""
     signal = noise = 0.0
     for piece in pieces(x, layer):
-        y = layer(piece).astype(np.float64)
+        y = np.ma.compressed(layer(piece)).astype(np.float64)
         signal += float(np.square(y).sum())
-        y -= quantised.dequantize(quantised(quantised.quantize(piece)))
+        y -= np.ma.compressed(quantised.dequantize(quantised(quantised.quantize(piece))))
         noise += float(np.square(y, out=y).sum())
     if not noise:
         return math.inf

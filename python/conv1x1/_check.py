@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from . import _conv1x1
+from ._arrays import Array as Array
+from ._arrays import Finish, as_array, bare, bfloat16, finish, unmasked
 
 if TYPE_CHECKING:  # at run time it would double the import's cost
-    from numpy.typing import ArrayLike, DTypeLike, NDArray
+    from numpy.typing import ArrayLike, DTypeLike
 
-Array: TypeAlias = "NDArray[Any]"
 Activation: TypeAlias = str | tuple[str, float] | tuple[str, float, float] | None
 
 _SHARED = ("float16", "float32", "float64", "complex64", "complex128", "uint8", "int8", "uint16", "int16", "int32")
@@ -71,38 +72,28 @@ def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     return True
 
 
-def bare(value: ArrayLike) -> Array:
-    """An ndarray whose dtype says no more than the type of its numbers and their byte order; never a copy of one."""
-    a = np.asarray(value)
-    if a.dtype.kind not in "biuf" or (a.dtype.fields is None and a.dtype.metadata is None):
-        return a
-    return a.view(np.dtype(a.dtype.type).newbyteorder(a.dtype.byteorder))
-
-
 def is_integer(dtype: np.dtype[Any]) -> bool:
     """Whether the numbers are integers; booleans count, as 0 and 1."""
     return dtype.kind in "biu"
 
 
 def data_array(x: ArrayLike, name: str) -> Array:
-    """`x` as an array of pixels in a supported type; an ndarray of one is never copied."""
-    if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name} is a masked array, and a masked value has no place in a sum over channels: "
-            f"pass {name}.filled(value) or {name}.data"
-        )
-    a = bare(x)
+    """`x` as an array of pixels in a supported type, masked if it is; an ndarray of one is never copied."""
+    a = x if isinstance(x, np.ma.MaskedArray) else as_array(x, name)
     if a.dtype.newbyteorder("=") in PIXELS or is_bfloat16(a.dtype):
         return a
     if is_integer(a.dtype):
         return _as_int32(a, name)
-    raise TypeError(f"{name} has dtype {a.dtype}; supported are {_PIXEL_NAMES}: {_other_type(a, name)}")
+    what, instead = _other_type(x, a, name)
+    raise TypeError(f"{what}; supported are {_PIXEL_NAMES}{instead}")
 
 
-def _other_type(a: Array, name: str) -> str:
-    """What to pass instead of an array whose type is not supported."""
-    instead = {"c": "complex128", "f": "float64", "m": "float64", "M": "float64"}.get(a.dtype.kind, "float32")
-    return f"pass {name}.astype(np.{instead})"
+def _other_type(value: Any, a: Array, name: str) -> tuple[str, str]:
+    """What was passed that is of no supported type, as the array `a`, and the call that makes such an array of it."""
+    from . import _advice
+
+    what, instead = _advice.unsupported(value, a, name)
+    return what, f": {instead}" if instead else ""
 
 
 def _as_int32(a: Array, name: str) -> Array:
@@ -116,9 +107,7 @@ def _as_int32(a: Array, name: str) -> Array:
 
 def _numbers(w: ArrayLike, name: str) -> Array:
     """Weights or bias in float32, float64, their complex types, int32 or a smaller integer type, native."""
-    if isinstance(w, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array: pass {name}.filled(value) or {name}.data")
-    a = bare(w)
+    a = unmasked(w, name)
     native = a.dtype.newbyteorder("=")
     if native == np.float16 or is_bfloat16(a.dtype):
         return a.astype(np.float32)
@@ -128,7 +117,8 @@ def _numbers(w: ArrayLike, name: str) -> Array:
         return a.astype(native, copy=False)
     if is_integer(native):
         return _as_int32(a, name)
-    raise TypeError(f"{name} must hold numbers, got dtype {a.dtype}: {_other_type(a, name)}")
+    what, instead = _other_type(w, a, name)
+    raise TypeError(f"{name} must hold numbers, but {what}{instead}")
 
 
 def _weight_readings(w: Array) -> Iterator[tuple[Array, bool, str]]:
@@ -241,7 +231,7 @@ def result_dtype(value: DTypeLike | None) -> np.dtype[Any] | None:
     if value is None:
         return None
     if isinstance(value, str) and value == "bfloat16":
-        value = _bfloat16()
+        value = bfloat16("dtype='bfloat16'")
     dtype = as_dtype(value)
     if not _is_result(dtype):
         instead = {"b": "uint8", "u": "int64", "f": "float64", "c": "complex128"}.get(dtype.kind, "float32")
@@ -258,7 +248,7 @@ def as_dtype(value: Any) -> np.dtype[Any]:
         dtype: np.dtype[Any] = np.dtype(value)
     except Exception as error:
         named = spelled(value).rpartition(".")[2]  # torch.float32, say
-        instead = named if named in map(str, RESULTS) else "float32"
+        instead = named if named in ("bfloat16", *map(str, RESULTS)) else "float32"
         raise TypeError(
             f"dtype={spelled(value)} is no dtype of NumPy's; supported are {_RESULT_NAMES}: pass dtype={instead!r}"
         ) from error
@@ -272,17 +262,6 @@ def spelled(value: Any) -> str:
     except Exception:
         text = object.__repr__(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _bfloat16() -> Any:
-    try:
-        from ml_dtypes import bfloat16
-    except ImportError:
-        raise ImportError(
-            "dtype='bfloat16' is a type of the package ml_dtypes, which is not installed: "
-            'pip install ml_dtypes, or ".[bfloat16]" in a clone'
-        ) from None
-    return bfloat16
 
 
 def _is_result(dtype: np.dtype[Any]) -> bool:
@@ -412,8 +391,8 @@ def lying_as(x: Array, result: Array, position: int) -> Array:
 
 def call(
     spec_: Spec, x: ArrayLike, residual: ArrayLike | None, out: Any, threads: Any
-) -> tuple[Array, Array | None, Array | None, int | None]:
-    """The arguments of one call of a layer, checked against it."""
+) -> tuple[Array, Array | None, Array | None, int | None, Finish | None]:
+    """The arguments of one call of a layer, checked against it; and what is to be done with the result, if anything."""
     a = data_array(x, "x")
     position = check_channels(a, spec_.channel_axis, spec_.weight.shape[1], spec_.groups)
     steps = strides_per_axis(a, position, spec_.stride)
@@ -426,7 +405,9 @@ def call(
         check_out(out, shape, spec_.dtype)
     check_complex(spec_, a, residual, out)
     check_sums(spec_, a, residual, out)
-    return a, residual, out, None if threads is None else positive_int(threads, "threads")
+    threads = None if threads is None else positive_int(threads, "threads")
+    masked = finish(a, residual, position, steps, spec_.weight.shape[0], spec_.keep_axis)
+    return bare(a), None if residual is None else bare(residual), out, threads, masked
 
 
 def is_complex(dtype: np.dtype[Any]) -> bool:
@@ -494,7 +475,12 @@ def _types(spec_: Spec, x: Array, residual: Array | None, out: Array | None) -> 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:
     """Whether `out` can take a result of this shape (and of this dtype, where one was asked for)."""
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}: pass out=np.empty({shape}, np.float32)")
+        instead = f"np.empty({shape}, np.float32)"
+        if isinstance(out, np.ma.MaskedArray):
+            instead = "out.data"
+        elif hasattr(type(out), "__dlpack__"):
+            instead = "np.from_dlpack(out)"
+        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}: pass out={instead}")
     out = bare(out)  # a subclass may say what it likes
     if not _is_result(out.dtype):
         raise TypeError(

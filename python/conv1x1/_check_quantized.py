@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import _check
-from ._check import Array
+from ._arrays import Array, Finish, as_array, unmasked
 from .runtime import default_arithmetic
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Requantize(NamedTuple):
 
 def pixels(x: ArrayLike, dtype: np.dtype[Any] | None = None) -> Array:
     """`x` as an array of int8 or uint8, or of `dtype`, the one its zero point has; an ndarray is never copied."""
-    a = _plain(x, "x")
+    a = _data(x, "x")
     if a.dtype.kind == "f":
         t = UINT8 if dtype is None else dtype
         info = np.iinfo(t)
@@ -96,7 +96,7 @@ def integer(
     groups = _check.positive_int(groups, "groups")
     channel_axis = _check.axis_number(channel_axis)
     stride = _check.stride(stride)
-    a = _plain(w, "w")
+    a = unmasked(w, "w")
     if a.dtype not in EIGHT_BITS:
         hints = {"f": "quantise it first: see QConv1x1.from_float", "c": "they stand for real numbers"}
         hint = hints.get(a.dtype.kind, "pass np.asarray(w, np.int8)")
@@ -178,15 +178,16 @@ def check_out(out: Any, more: Requantize | None) -> None:
         )
 
 
-def call(made: Integer, more: Requantize | None, x: Array, out: Any, threads: Any) -> None:
-    """One call's arguments, checked as the core and what it asks would."""
+def call(made: Integer, more: Requantize | None, x: Array, out: Any, threads: Any) -> tuple[Array, Finish | None]:
+    """One call's arguments, checked as the core and what it asks would: x, and what has to be done with the result."""
     check_out(out, more)
-    _check.call(spec(made, more), x, None, out, threads)
+    x, _, _, _, finish = _check.call(spec(made, more), x, None, out, threads)
+    return x, finish
 
 
 def real_numbers(x: ArrayLike) -> Array:
     """What is to be quantised, as an array: real numbers, and no NaN."""
-    a = _plain(x, "x")
+    a = _data(x, "x")
     if a.dtype.kind not in "biuf" and not _check.is_bfloat16(a.dtype):
         raise TypeError(f"x has dtype {a.dtype}; real numbers are expected, to quantise")
     if a.dtype.kind not in "biu" and np.isnan(a).any():
@@ -196,18 +197,17 @@ def real_numbers(x: ArrayLike) -> Array:
 
 def whole_numbers(y: ArrayLike) -> Array:
     """What stands for real numbers, as an array."""
-    a = _plain(y, "y")
+    a = _data(y, "y")
     if a.dtype.kind not in "iuf":
         raise TypeError(f"y has dtype {a.dtype}; whole numbers are expected, as the layer gives them")
-    if a.dtype.kind == "f" and not (np.isfinite(a) & (np.rint(a) == a)).all():
+    if a.dtype.kind == "f" and not np.ma.filled(np.isfinite(a) & (np.rint(a) == a), True).all():
         raise ValueError("y holds numbers that are not whole: expected a result of the layer, before it is dequantised")
     return a
 
 
-def _plain(value: ArrayLike, name: str) -> Array:
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array: pass {name}.filled(value) or {name}.data")
-    return _check.bare(value)
+def _data(value: ArrayLike, name: str) -> Array:
+    """What may be masked, as an array; a masked one stays one."""
+    return value if isinstance(value, np.ma.MaskedArray) else as_array(value, name)
 
 
 def _reach(zero: Array) -> int:
@@ -227,7 +227,7 @@ def _one_or_each(a: Array, name: str, filters: int) -> Array:
 
 def _zero_points(value: ArrayLike, name: str, of: str, dtype: np.dtype[Any] | None, filters: int) -> Array:
     """Zero points as (filters,) of `dtype`; without one, of their own type, which must be of eight bits then."""
-    a = _plain(value, name)
+    a = unmasked(value, name)
     if a.dtype.kind not in "iu":
         raise TypeError(f"{name} must be an integer of {of}'s type, got {value!r}")
     if dtype is None and a.dtype not in EIGHT_BITS:
@@ -247,7 +247,7 @@ def _zero_points(value: ArrayLike, name: str, of: str, dtype: np.dtype[Any] | No
 
 def _scales(value: ArrayLike, name: str, filters: int) -> Array:
     """Scales as (filters,) of float32."""
-    a = _plain(value, name)
+    a = unmasked(value, name)
     if a.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be a number > 0, got {value!r}")
     with np.errstate(over="ignore", under="ignore"):
@@ -262,7 +262,7 @@ def _scales(value: ArrayLike, name: str, filters: int) -> Array:
 
 
 def _bias(value: ArrayLike, filters: int) -> Array:
-    a = _plain(value, "B")
+    a = unmasked(value, "B")
     if a.dtype.kind not in "iu":
         hint = ": pass np.rint(B / (x_scale * w_scale)).astype(np.int32)" if a.dtype.kind == "f" else ""
         raise TypeError(f"B holds {a.dtype}; whole numbers of x_scale · w_scale, int32, are expected{hint}")

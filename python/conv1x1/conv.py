@@ -39,7 +39,9 @@ def conv1x1(
     x : array_like
         Pixels of any rank ≥ 1, with their channels on `channel_axis`: float16, bfloat16 (of the package ml_dtypes),
         float32, float64, complex64, complex128, bool, uint8, int8, uint16, int16 or int32, in any byte order. Wider
-        integers, as lists of ints give, are taken as int32 if they fit.
+        integers, as lists of ints give, are taken as int32 if they fit. What offers DLPack in the CPU's memory, as
+        tensors do, is read there. A masked array gives a masked result: all of a pixel is masked where any of its
+        channels is.
     w : array_like
         The filters: ``(K, C/groups)``; or as frameworks store them, ``(K, C/groups, 1, 1)`` (torch, ONNX; also with
         one or three 1s) and ``(1, 1, C/groups, K)`` (TensorFlow, Keras; likewise); or one filter, ``(1, 1, C)`` or
@@ -61,12 +63,14 @@ def conv1x1(
         ``"sigmoid"``, ``"silu"``, ``"tanh"``, ``"gelu"`` (erf), ``("clip", lo, hi)`` or ``("leaky_relu", slope)``.
         NaN goes through every one of them. Of real numbers only: refused where any number is complex.
     residual : array_like, optional
-        Of the result's shape, added after the bias and before the activation. Of any type that x may have.
+        Of the result's shape, added after the bias and before the activation. Of any type that x may have. Of a
+        masked array the mask is the result's, too.
     dtype : dtype, optional
         The result's type: any of x's but bool, or int64. By default the data decide; see Notes.
     out : ndarray, optional
         Where to write the result: a writable array of its shape, with any strides and byte order; its type decides the
         result's. It may overlap x or the residual: the answer is the one without overlap (through a temporary array).
+        Not a masked array; of masked pixels the result is one, of the memory of `out`.
     threads : int, optional
         At most this many threads, `get_num_threads` by default. Small calls use one. No result depends on it.
 
@@ -75,7 +79,8 @@ def conv1x1(
     ndarray
         x's axes, strided, with K entries on `channel_axis`; or `out`. In memory the axes lie in the order of x's,
         without gaps (NumPy's order "K"): C-contiguous for an x in C order or a slice of one, Fortran-contiguous for one
-        in Fortran order.
+        in Fortran order. Where x or the residual is masked, a MaskedArray: the numbers are those of the data, whatever
+        the mask, and the fill value is x's, where it fits.
 
     Raises
     ------
@@ -310,7 +315,7 @@ class Conv1x1(_conv1x1.Layer):
         'chain'
         """
         spec = self._spec
-        a, _, _, threads = _check.call(spec, x, None, None, threads)
+        a, _, _, threads, _ = _check.call(spec, x, None, None, threads)
         return self._plan(a, None, threads)
 
     def __reduce__(self) -> tuple[Any, ...]:

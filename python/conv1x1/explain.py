@@ -88,7 +88,7 @@ def explain(
     a = _check.data_array(x, "x")
     in_channels = a.shape[_check.axis(a, channel_axis)]
     spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, a)
-    a, residual, _, _ = _check.call(spec, a, residual, None, None)
+    a, residual, _, _, _ = _check.call(spec, a, residual, None, None)
     position = _check.axis(a, channel_axis)
     strides = _check.strides_per_axis(a, position, spec.stride)
     out_channels, per_group = spec.weight.shape

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _calibration, _check, _check_quantized, _conv1x1
-from ._check import Activation, Array
+from ._arrays import Array, masked_like
+from ._check import Activation
 from .conv import Conv1x1, Flat, _flat, _kept, _unflat
 from .runtime import default_arithmetic
 
@@ -279,7 +280,7 @@ class QConv1x1:
         layer : Conv1x1
             Its activation, if any, must be one that `qlinear_conv1x1` knows.
         calibration : array_like, float32 or float64
-            Pixels as `layer` takes them, enough to be typical of all that will come.
+            Pixels as `layer` takes them, enough to be typical of all that will come. What is masked is left out.
         dtype : int8 or uint8, default uint8
             The type of x and y.
         percentile : float, default 100
@@ -355,7 +356,7 @@ class QConv1x1:
         Parameters
         ----------
         x : array_like of real numbers
-            Of any shape. What is outside the type's range is clamped, infinities too.
+            Of any shape. What is outside the type's range is clamped, infinities too. A mask is kept.
 
         Returns
         -------
@@ -365,7 +366,7 @@ class QConv1x1:
         Raises
         ------
         TypeError, ValueError
-            When x is masked or holds no real numbers; or NaN, for which ONNX names no integer.
+            When x holds no real numbers; or NaN, for which ONNX names no integer.
 
         Examples
         --------
@@ -378,12 +379,15 @@ class QConv1x1:
         zero = self._made.x_zero_point
         info = np.iinfo(zero.dtype)
         with np.errstate(over="ignore"):  # what is too far for float32 is clamped in the end
-            whole = _check_quantized.real_numbers(x).astype(np.float32)
+            given = _check_quantized.real_numbers(x)
+            whole = np.ma.getdata(given).astype(np.float32)
             whole /= self._more.x_scale
         np.rint(whole, out=whole)
         whole += np.float32(zero)
         np.clip(whole, info.min, info.max, out=whole)
-        return whole.astype(zero.dtype)
+        if isinstance(given, np.ma.MaskedArray):  # there may be NaN under the mask
+            whole[np.isnan(whole)] = zero
+        return masked_like(whole.astype(zero.dtype), given)
 
     @default_arithmetic()
     def dequantize(self, y: ArrayLike) -> Array:
@@ -392,7 +396,7 @@ class QConv1x1:
         Parameters
         ----------
         y : array_like
-            A result of the layer, or whole numbers like it.
+            A result of the layer, or whole numbers like it. A mask is kept.
 
         Returns
         -------
@@ -402,7 +406,7 @@ class QConv1x1:
         Raises
         ------
         TypeError, ValueError
-            When y is masked or holds anything but whole numbers.
+            When y holds anything but whole numbers.
 
         Examples
         --------
@@ -413,11 +417,12 @@ class QConv1x1:
         array([[0. ],
                [1.5]], dtype=float32)
         """
-        real = _check_quantized.whole_numbers(y).astype(np.float32)
+        given = _check_quantized.whole_numbers(y)
+        real = np.ma.getdata(given).astype(np.float32)
         real -= np.float32(self._more.y_zero_point)
         with np.errstate(over="ignore"):
             real *= self._more.y_scale
-        return real
+        return masked_like(real, given)
 
     @property
     def weight(self) -> Array:
@@ -527,7 +532,7 @@ class QConv1x1:
         True
         """
         a = _check_quantized.pixels(x, self._made.x_zero_point.dtype)
-        a, _, _, threads = _check.call(self._layer._spec, a, None, None, threads)
+        a, _, _, threads, _ = _check.call(self._layer._spec, a, None, None, threads)
         return self._layer._plan(a, None, threads)
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -67,7 +67,7 @@ def reference(
     """
     x = _check.data_array(x, "x")
     spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, x)
-    x, residual, out, _ = _check.call(spec, x, residual, out, threads)
+    x, residual, out, _, finish = _check.call(spec, x, residual, out, threads)
     position = _check.axis(x, channel_axis)
     steps = _check.strides_per_axis(x, position, spec.stride)
     shape = _check.result_shape(x, position, steps, len(spec.weight), keep_axis=True)
@@ -92,9 +92,11 @@ def reference(
         clamped = kind if spec.activation[0] in ("relu", "relu6", "clip") else None  # integers to integers
         result = activate(result, spec.activation)
         if out is None:
-            return _check.lying_as(x, cast(result, np.dtype(spec.dtype or clamped or result.dtype)), position)
-        out[...] = cast(result, out.dtype)
-    return out
+            y = _check.lying_as(x, cast(result, np.dtype(spec.dtype or clamped or result.dtype)), position)
+        else:
+            y = out
+            y[...] = cast(result, y.dtype)
+    return y if finish is None else finish(y)
 
 
 def exact(a: Array, integers: bool) -> Array:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import _check, _check_quantized
-from ._check import Activation, Array
+from ._arrays import Array, Finish
+from ._check import Activation
 from .runtime import default_arithmetic
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ def reference_integer(
     """
     x = _check_quantized.pixels(x)
     made = _check_quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, x)
-    _check_quantized.call(made, None, x, out, threads)
-    return _finished(x, _sums(x, made).astype(np.int32), made, out)
+    x, finish = _check_quantized.call(made, None, x, out, threads)
+    return _finished(x, _sums(x, made).astype(np.int32), made, out, finish)
 
 
 @default_arithmetic()
@@ -129,7 +130,7 @@ def reference_qlinear(
     x = _check_quantized.pixels(x)
     made = _check_quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, x)
     more = _check_quantized.requantize(made, x_scale, w_scale, y_scale, y_zero_point, B, activation)
-    _check_quantized.call(made, more, x, out, threads)
+    x, finish = _check_quantized.call(made, more, x, out, threads)
 
     sums = np.moveaxis(_sums(x, made), made.channel_axis, -1)  # the filters last
     if more.bias is not None:
@@ -140,7 +141,7 @@ def reference_qlinear(
     scaled = np.clip(scaled, *more.limits)  # the type's limits less the zero point, or the activation's
     result = np.rint(scaled).astype(np.int32) + int(more.y_zero_point)  # rint: half to even
     result = result.astype(more.y_zero_point.dtype)
-    return _finished(x, np.moveaxis(result, -1, made.channel_axis), made, out)
+    return _finished(x, np.moveaxis(result, -1, made.channel_axis), made, out, finish)
 
 
 def _sums(x: Array, made: _check_quantized.Integer) -> Array:
@@ -160,10 +161,14 @@ def _sums(x: Array, made: _check_quantized.Integer) -> Array:
     return np.moveaxis(result, -1, position)
 
 
-def _finished(x: Array, result: Array, made: _check_quantized.Integer, out: Array | None) -> Array:
-    """The result without its channel axis, if the filter was a vector; in `out`, if there is one."""
+def _finished(
+    x: Array, result: Array, made: _check_quantized.Integer, out: Array | None, finish: Finish | None
+) -> Array:
+    """The result without its channel axis, if the filter was a vector; in `out`, if there is one; masked, if x is."""
     result = result if made.keep_axis else result.take(0, made.channel_axis)
     if out is None:
-        return _check.lying_as(x, result, _check.axis(x, made.channel_axis))
-    out[...] = result
-    return out
+        y = _check.lying_as(x, result, _check.axis(x, made.channel_axis))
+    else:
+        y = out
+        y[...] = result
+    return y if finish is None else finish(y)

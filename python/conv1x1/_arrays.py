@@ -1,0 +1,156 @@
+"""Objects that users pass, as arrays: NumPy's own, masked ones, and what other libraries keep in this machine's memory.
+
+Nothing is copied that lies there already. For what is no array, `_advice` has the call that makes one of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:  # at run time it would double the import's cost
+    from numpy.typing import ArrayLike, NDArray
+
+Array: TypeAlias = "NDArray[Any]"
+Finish: TypeAlias = Callable[[Array], Array]
+
+#: DLPack's numbers of devices whose memory the CPU reads: its own, and what CUDA and ROCm pin or manage for it.
+_HOSTS = (1, 3, 11, 13)
+
+
+def bare(value: ArrayLike) -> Array:
+    """An ndarray whose dtype says no more than the type of its numbers and their byte order; never a copy of one."""
+    a = np.asarray(value)
+    if a.dtype.kind not in "biufc" or (a.dtype.fields is None and a.dtype.metadata is None):
+        return a
+    return a.view(np.dtype(a.dtype.type).newbyteorder(a.dtype.byteorder))
+
+
+def as_array(value: Any, name: str) -> Array:
+    """`value` as an ndarray of whatever type; of a masked array, the data."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return bare(value)
+    elsewhere = ""
+    try:
+        if hasattr(type(value), "__dlpack__"):
+            elsewhere = _why_not_here(value, name)
+            value = value if elsewhere else _from_dlpack(value, name)
+        if not elsewhere:
+            return bare(value)
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        from ._advice import unreadable
+
+        raise unreadable(value, name, error) from error
+    raise TypeError(elsewhere)
+
+
+def unmasked(value: Any, name: str) -> Array:
+    """`value` as an ndarray, where a mask has no meaning."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array: pass {name}.filled(0), for 0 where it is masked, or {name}.data")
+    return as_array(value, name)
+
+
+def bfloat16(what: str) -> Any:
+    """The type of ml_dtypes, for `what` needs it."""
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError:
+        raise ImportError(
+            f"{what} is a type of the package ml_dtypes, which is not installed: "
+            'pip install ml_dtypes, or ".[bfloat16]" in a clone'
+        ) from None
+    return bfloat16
+
+
+# ---------------------------------------------------------------------------------------------------- DLPack
+
+
+def _from_dlpack(value: Any, name: str) -> Any:
+    """What offers DLPack, as an array or what NumPy takes for one."""
+    read = getattr(np, "from_dlpack", None) or np._from_dlpack  # type: ignore[attr-defined]  # of NumPy 1.22
+    try:
+        return read(value)
+    except Exception:
+        if str(getattr(value, "dtype", None)) == "torch.bfloat16":  # which NumPy does not know
+            same_bytes = value.view(sys.modules["torch"].int16)
+            return read(same_bytes).view(bfloat16(f"{name} holds bfloat16, which"))
+        if not any(hasattr(value, how) for how in ("__array__", "__array_interface__", "__array_struct__")):
+            raise
+    return value
+
+
+def _why_not_here(value: Any, name: str) -> str:
+    """Why what offers DLPack cannot be read where it is, and what to pass instead; "" where it can."""
+    device, index = value.__dlpack_device__()
+    where = getattr(value, "device", f"number {int(device)}:{index} of DLPack")
+    fetch = ".get()" if hasattr(value, "get") and not hasattr(value, "cpu") else ".cpu()"
+    reasons = {
+        ".detach()": getattr(value, "requires_grad", False) is True and "that requires its gradient",
+        fetch: int(device) not in _HOSTS and f"on the device {where}, and only the CPU's memory is read",
+        # torch hands out the numbers as they were before.
+        ".resolve_neg()": hasattr(value, "is_neg") and value.is_neg() and "whose sign is still to be turned",
+    }
+    found = {call: why for call, why in reasons.items() if why}
+    if not found:
+        return ""
+    return f"{name} is a {type(value).__name__} {' and '.join(found.values())}: pass {name}{''.join(found)}"
+
+
+# ------------------------------------------------------------------------------------------------------ masks
+
+
+def finish(x: Array, residual: Array | None, *place: Any) -> Finish | None:
+    """What makes a masked array of a result; None where neither x nor the residual is one. `place` as below."""
+    givers = [a for a in (x, residual) if isinstance(a, np.ma.MaskedArray)]
+    return partial(_masked, mask_of_result(x, residual, *place), givers[0]) if givers else None
+
+
+def mask_of_result(
+    x: Array, residual: Array | None, position: int, steps: tuple[int, ...], out_channels: int, keep_axis: bool
+) -> Any:
+    """The mask of a convolution's result, or `numpy.ma.nomask`.
+
+    A pixel of the result, all its channels, is masked where any channel of x is; a number, where its residual is.
+    """
+    mask: Any = np.ma.getmask(x)
+    if mask is not np.ma.nomask:
+        mask = np.asarray(mask[tuple(slice(None, None, step) for step in steps)].any(position, keepdims=keep_axis))
+        mask = np.repeat(mask, out_channels, position) if keep_axis else mask
+    added = np.ma.nomask if residual is None else np.ma.getmask(residual)
+    if added is not np.ma.nomask:
+        mask = added.copy() if mask is np.ma.nomask else mask | added
+    return mask
+
+
+def masked_like(y: Array, a: Any) -> Array:
+    """`y` with the mask of `a`, if it is a masked array, number by number."""
+    if not isinstance(a, np.ma.MaskedArray):
+        return y
+    mask = np.ma.getmask(a)
+    return _masked(mask if mask is np.ma.nomask else mask.copy(), a, y)
+
+
+def _masked(mask: Any, giver: Any, y: Array) -> Array:
+    """A result under a mask, else as NumPy's functions make it of a masked array, `giver`."""
+    hard = bool(giver.hardmask)
+    return np.ma.MaskedArray(np.asarray(y), mask=mask, fill_value=_fill_value(giver, y.dtype), hard_mask=hard)
+
+
+def _fill_value(giver: Any, dtype: np.dtype[Any]) -> Any:
+    """The fill value of a masked array in another type; where it does not fit, or was not set, that type's own."""
+    given = np.asarray(giver.view().fill_value)  # a view, since asking for it sets it
+    unset = np.asarray(np.ma.MaskedArray(np.empty(0, giver.dtype)).fill_value)
+    own = None if dtype.kind in "biufc" else np.float32(1e20)  # NumPy has none for bfloat16
+    if given.dtype.kind not in "biufc" or given == unset:
+        return own
+    with np.errstate(all="ignore"):
+        there = given.astype(dtype)
+        fits = there == given or (dtype.kind not in "biu" and np.isfinite(there) == np.isfinite(given))
+    return there[()] if fits else own
