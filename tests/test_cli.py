@@ -205,14 +205,16 @@ def test_streams_that_are_closed_or_full() -> None:
         for rest in (
             "explain >&-",
             "info >/dev/full",
+            "--version >/dev/full",
+            "explain --help >/dev/full",
             "--at 2>&- >&-",
             "frobnicate 2>/dev/full",
             "info >/dev/full 2>&1",
         )
     )
     result = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
-    assert result.stdout.split() == ["0", "1", "2", "2", "1"]
-    assert result.stderr == "conv1x1: error: No space left on device\n"
+    assert result.stdout.split() == ["0", "1", "1", "1", "2", "2", "1"]
+    assert result.stderr == 3 * "conv1x1: error: No space left on device\n"
 
 
 def test_as_a_module() -> None:
@@ -596,6 +598,7 @@ def test_demo_says_what_is_wrong_with_a_file(run: Run, tmp_path: Path) -> None:
     assert_one_line_error(run("demo", missing), 1, str(missing))
     assert_one_line_error(run("demo", text), 1, str(text))
     assert_one_line_error(run("demo", tmp_path), 1, str(tmp_path))
+    assert_one_line_error(run("demo", ""), 1)
     assert_one_line_error(run("demo", "--output", nowhere), 1, str(nowhere))
 
 

@@ -25,6 +25,9 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         return super().parse_known_args(_joined(args), namespace)
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print(message, end="", file=file)  # argparse's own keeps a full disk to itself
+
     def error(self, message: str) -> NoReturn:
         raise Failure(f"{message} (see {self.prog} --help)", MISUSE)
 

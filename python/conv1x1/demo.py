@@ -218,7 +218,7 @@ def load_photo(path: str | None) -> tuple[Array, str, tuple[int, int]]:
     from matplotlib import cbook
     from PIL import Image, ImageOps
 
-    path = path or str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    path = str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)) if path is None else path
     try:
         with warnings.catch_warnings(), Image.open(path) as file:
             warnings.simplefilter("ignore")
