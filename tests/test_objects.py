@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import io
+import pathlib
+import types
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -171,3 +178,313 @@ class Foreign:
 def test_an_array_on_another_device() -> None:
     with pytest.raises(TypeError, match=r"only the CPU's memory is read: pass x\.get\(\)"):
         conv1x1(Foreign(X), W)
+
+
+# ------------------------------------------------------------------------------------------- advice that can be taken
+
+
+class Sparse:
+    """What scipy.sparse's matrices show."""
+
+    def toarray(self) -> Any:
+        return X[0]
+
+
+class Layer:
+    """A module of a framework's."""
+
+    def __init__(self, weight: Any, bias: Any = None) -> None:
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, x: Any) -> Any:
+        return x
+
+
+class Table:
+    """A pandas table, some columns of which are no numbers."""
+
+    def __init__(self, a: Any, numbers: list[int]) -> None:
+        self.a, self.numbers = a, numbers
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return self.a.astype(object)
+
+    def to_numpy(self, dtype: Any = None, na_value: Any = None) -> Any:
+        return np.where(self.a == "NA", na_value, self.a).astype(dtype)
+
+    def select_dtypes(self, kind: str) -> Table:
+        class Numbers(Table):
+            def to_numpy(self, dtype: Any = None, na_value: Any = None) -> Any:
+                return self.a.astype(float)
+
+        return Numbers(self.a[:, self.numbers], self.numbers)
+
+
+class Lazy:
+    """A tensor that NumPy cannot read, for what it does not say in its dtype."""
+
+    layout = "torch.sparse_coo"
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise TypeError("use to_dense")
+
+    def to_dense(self) -> Any:
+        return X[0]
+
+
+class Eighths(Lazy):
+    """One of a type that NumPy has not."""
+
+    layout = "torch.strided"
+
+    def float(self) -> Any:
+        return X[0]
+
+
+def fields(*names: str, kind: str = "f4") -> Any:
+    a = np.zeros(7, [(n, "U3" if n == "name" else kind) for n in names])
+    for i, n in enumerate("rgb"):
+        a[n] = X[0, :, i]
+    return a
+
+
+def boxed(value: Any) -> Any:
+    box = np.empty((), object)
+    box[()] = value
+    return box
+
+
+def in_a_file(folder: pathlib.Path, name: str, save: Any) -> pathlib.Path:
+    save(folder / name, X[0])
+    return folder / name
+
+
+#: What is passed for x, whose numbers are those of X[0].
+ADVISED: dict[str, Any] = {
+    "fields": lambda _: fields("r", "g", "b"),
+    "fields of integers": lambda _: fields("r", "g", "b", kind="u2"),
+    "fields and a name": lambda _: fields("name", "r", "g", "b"),
+    "a record array": lambda _: fields("r", "g", "b").view(np.recarray),
+    "a field of three": lambda _: X[0].copy().view([("rgb", "f4", 3)])[:, 0],
+    "sparse": lambda _: Sparse(),
+    "a table with NA": lambda _: Table(np.where(X[0] == 99, "NA", X[0].astype(object)), []),
+    "a table with names": lambda _: Table(np.hstack([np.full((7, 1), "a", object), X[0].astype(object)]), [1, 2, 3]),
+    "a sparse tensor": lambda _: Lazy(),
+    "a tensor of eighths": lambda _: Eighths(),
+    "objects": lambda _: X[0].astype(object),
+    "a list of Fractions": lambda _: [[Fraction(int(v)) for v in row] for row in X[0]],
+    "a list of Decimals": lambda _: [[Decimal(int(v)) for v in row] for row in X[0]],
+    "an array of Decimals": lambda _: np.array([[Decimal(int(v)) for v in row] for row in X[0]]),
+    "text of numbers": lambda _: X[0].astype(str),
+    "bytes of numbers": lambda _: X[0].astype("S5"),
+    "a list of texts": lambda _: [[str(v) for v in row] for row in X[0]],
+    "dates": lambda _: X[0].astype("M8[s]"),
+    "times": lambda _: X[0].astype("m8[us]"),
+    "longdouble": lambda _: X[0].astype(np.longdouble),
+    "clongdouble": lambda _: X[0].astype(np.clongdouble),
+    "a generator": lambda _: (row for row in X[0]),
+    "a map": lambda _: map(np.asarray, X[0]),
+    "a dict of bands": lambda _: {n: X[0, :, i] for i, n in enumerate("rgb")},
+    "a dict's values": lambda _: dict(enumerate(X[0])).values(),
+    "a box": lambda _: boxed(X[0]),
+    "a path": lambda folder: in_a_file(folder, "x.npy", np.save),
+    "the text of a path": lambda folder: str(in_a_file(folder, "x.npy", np.save)),
+    "a table in a file": lambda folder: in_a_file(folder, "x.csv", partial(np.savetxt, delimiter=",")),
+    "numbers in a file": lambda folder: str(in_a_file(folder, "x.txt", np.savetxt)),
+}
+if importlib.util.find_spec("ml_dtypes"):
+    ADVISED["bytes without a type"] = lambda _: X[0].astype(importlib.import_module("ml_dtypes").bfloat16).view("V2")
+
+
+def names() -> dict[str, Any]:
+    """What a user has imported, of what there is."""
+    return {n: importlib.import_module(n) for n in ("numpy", "ml_dtypes") if importlib.util.find_spec(n)} | {"np": np}
+
+
+def advised(error: Any) -> str:
+    """The call at the end of a message."""
+    return str(error.value).rpartition("pass ")[2]
+
+
+@FUNCTIONS
+@pytest.mark.parametrize("kind", ADVISED)
+def test_the_advice_for_x_works(function: Any, kind: str, tmp_path: Any) -> None:
+    x = ADVISED[kind](tmp_path)
+    with pytest.raises(TypeError, match=r"^x (is|has) .*pass .*x") as info:
+        function(x, W)
+    better = eval(advised(info), names() | {"x": x})
+    y = function(better, W)
+    assert np.array_equal(y, function(X[0].astype(y.dtype), W))
+
+
+@pytest.mark.parametrize(
+    "kind", ["objects", "a list of Fractions", "text of numbers", "longdouble", "sparse", "a path"]
+)
+@pytest.mark.parametrize("argument", ["w", "bias", "residual"])
+def test_the_advice_for_other_arguments_works(kind: str, argument: str, tmp_path: Any) -> None:
+    numbers = {"x": np.ones((1, 3)), "w": X[0], "bias": None, "residual": np.zeros((1, 7))}
+    if argument != "w":
+        numbers |= {"w": np.ones((3, 3)), "residual": None, "x": np.ones((7, 3))}
+    given = ADVISED[kind](tmp_path)
+    if argument == "bias":
+        given = given[0] if isinstance(given, (list, np.ndarray)) else given
+    with pytest.raises(TypeError, match=rf"{argument} (is|has)") as info:
+        conv1x1(**numbers | {argument: given})
+    better = eval(advised(info), {"np": np, argument: given})
+    if np.ndim(better) == 2 and argument == "bias":
+        better = better[0]
+    expected = numbers | {argument: X[0] if argument != "bias" else X[0, 0]}
+    assert np.array_equal(conv1x1(**numbers | {argument: better}), conv1x1(**expected))
+
+
+def test_advice_for_an_image(tmp_path: Any) -> None:
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path / "photo.PNG"
+    image.fromarray(X.astype(np.uint8)).save(path)
+    expected = conv1x1(X.astype(np.uint8), W)
+    assert np.array_equal(conv1x1(image.open(path), W), expected)
+    for x in (path, str(path), path.read_bytes()):
+        with pytest.raises(TypeError, match=r"^x has dtype") as info:
+            conv1x1(x, W)
+        names = {"PIL": importlib.import_module("PIL"), "io": io, "x": x}
+        assert np.array_equal(conv1x1(eval(advised(info), names), W), expected)
+
+
+@pytest.mark.parametrize("kind", sorted({*ADVISED} - {"clongdouble"}))
+def test_the_advice_for_quantised_pixels_works(kind: str, tmp_path: Any) -> None:
+    x, w = ADVISED[kind](tmp_path), W.astype(np.int8)
+    for _ in range(4):  # step by step, until they are of eight bits
+        try:
+            y = conv1x1_integer(x, w)
+        except TypeError as error:
+            call = str(error).rpartition("pass ")[2].partition(", or leave")[0]
+            x = eval(call, names() | {"x": x, "x_scale": 1, "x_zero_point": 0})
+        else:
+            break
+    assert np.array_equal(y, conv1x1_integer(X[0].astype(np.uint8), w))
+
+
+def test_advice_for_bytes() -> None:
+    x = X.astype(np.uint8).tobytes()
+    with pytest.raises(TypeError, match=r"x has dtype S, 105 bytes without a shape; .*give it its shape") as info:
+        conv1x1(x, W)
+    assert np.array_equal(eval(advised(info), {"np": np, "x": x}).reshape(5, 7, 3), X)
+
+
+@pytest.mark.parametrize(
+    ("x", "says"),
+    [
+        (None, "x is None, an object that is no array .*imread"),
+        ({1, 2, 3}, "x is a set, an object that is no array and has no order"),
+        ("photo", "x has dtype <U5, a text or a path, and a file has to be read first"),
+        (object(), "x is a object, an object that is no array"),
+        (print, "x is a builtin_function_or_method"),
+        ([[1, 2, 3], [4, "five", 6]], "holds a str_?, '?.*five"),
+        (np.array([[1, {}, 3]], object), r"x has dtype object and holds a dict, \{\}"),
+        (np.zeros(3, [("a", "U1"), ("b", "U2")]), r"x has dtype \["),
+        (Eighths, "x is a type"),
+        (np.zeros(3, "V5"), "bytes without a type"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_helped_is_said(x: Any, says: str) -> None:
+    """And no call is advised that would not run."""
+    for call in (conv1x1, layer_function, reference):
+        with pytest.raises(TypeError, match=says) as info:
+            call(x, W)
+        assert "supported are float16" in str(info.value)
+        assert ".astype" not in str(info.value)
+
+
+def test_rows_of_different_lengths() -> None:
+    images = [X, X[:4], X[:, :2]]
+    with pytest.raises(ValueError, match=r"x\[1\] has shape \(4, 7, 3\), but x\[0\] has \(5, 7, 3\)") as info:
+        conv1x1(images, W)
+    call = str(info.value).rpartition("for itself, ")[2]
+    each = eval(call, {"conv1x1": conv1x1, "x": images, "w": W})
+    assert all(np.array_equal(y, conv1x1(one, W)) for y, one in zip(each, images, strict=True))
+    for name, arguments in [
+        ("x", {"x": [[1, 2, 3], [4, 5]], "w": W}),
+        ("w", {"x": X, "w": [[1, 2, 3], [4, 5]]}),
+        ("residual", {"x": X[0, :2], "w": W, "residual": [[1, 2, 3, 4], [5, 6, 7]]}),
+    ]:
+        with pytest.raises(ValueError, match=rf"{name}\[1\] has shape \(\d,\), but {name}\[0\] has \(\d,\)"):
+            conv1x1(**arguments)
+
+
+def test_a_layer_is_not_its_weights() -> None:
+    expected = conv1x1(X, W, W[:, 0])
+    gradients = {"requires_grad": True}
+    for w in (Layer(W, W[:, 0]), Layer(Tensor(W, **gradients), Tensor(W[:, 0], **gradients)), Conv1x1(W, W[:, 0])):
+        for call in (conv1x1, lambda x, w, bias=None: Conv1x1(w, bias)(x)):
+            with pytest.raises(TypeError, match=f"w is a {type(w).__name__}, not its weights: pass w.weight") as info:
+                call(X, w)
+            given = eval(f"dict(w={advised(info)})", {"w": w})
+            assert np.array_equal(call(X, **given), expected)
+    fitted = types.SimpleNamespace(components_=W)
+    with pytest.raises(TypeError, match=r"pass w\.components_$"):
+        conv1x1(X, fitted)
+
+
+# --------------------------------------------------------------------------------------- weights that do not fit
+
+
+AFFINE = np.hstack([W[:3], [[10], [20], [30]]])
+ROW = np.float32([5, 6, 7, 8])
+
+
+def matrices() -> Any:
+    """Weights, the bias beside them, and the filters and bias that they mean."""
+    yield AFFINE, None, W[:3], AFFINE[:, -1]
+    yield AFFINE[:2], None, W[:2], AFFINE[:2, -1]
+    yield AFFINE.tolist(), None, W[:3], AFFINE[:, -1]
+    yield AFFINE, np.ones(3), W[:3], AFFINE[:, -1] + 1
+    yield AFFINE, [1, 1, 1], W[:3], AFFINE[:, -1] + 1
+    yield AFFINE[..., None, None], None, W[:3], AFFINE[:, -1]
+    yield np.vstack([AFFINE, [0, 0, 0, 1]]), None, W[:3], AFFINE[:, -1]
+    yield AFFINE.ravel(), None, W[:3], AFFINE[:, -1]
+    yield tuple(AFFINE.ravel()), np.ones(3), W[:3], AFFINE[:, -1] + 1
+    yield W[:3].ravel(), None, W[:3], None
+    yield W[:2].ravel().tolist(), None, W[:2], None
+    yield ROW, None, ROW[:3], ROW[3:]
+
+
+@pytest.mark.parametrize(("w", "bias", "filters", "added"), [*matrices()])
+def test_a_matrix_with_its_bias(w: Any, bias: Any, filters: Any, added: Any) -> None:
+    """The first advice is the one that is meant, and runs; it says how many filters that is, as does every other."""
+    for function in (conv1x1, reference):
+        with pytest.raises(ValueError, match=r"x of shape \(5, 7, 3\) has 3 channels .*; for .*, pass ") as info:
+            function(X, w, bias)
+        ways = str(info.value).split("; ")[1:]
+        call = ways[0].partition("pass ")[2]
+        given = {"bias": bias} | eval(f"dict(w={call})", {"np": np, "w": w, "bias": bias})
+        assert np.array_equal(function(X, **given), function(X, filters, added))
+        for way in ways:
+            said, _, call = way.partition(", pass ")
+            matrix = eval(f"dict(w={call})", {"np": np, "w": w, "bias": bias})["w"]
+            number = len(matrix) if np.ndim(matrix) > 1 else 1
+            assert said.startswith(f"for {number if np.ndim(matrix) > 1 else 'a'} filter")
+
+
+def test_a_matrix_with_its_bias_in_a_layer() -> None:
+    for layer in (Conv1x1(AFFINE), Conv1x1(AFFINE, [1, 2, 3]), Conv1x1(AFFINE.ravel())):
+        with pytest.raises(ValueError, match=r"; for 3 filters.*, make the layer of layer\.weight") as info:
+            layer(X)
+        call = str(info.value).split("; ")[1].partition("make the layer of ")[2]
+        better = eval(f"Conv1x1({call})", {"Conv1x1": Conv1x1, "layer": layer})
+        added = 0 if layer.bias is None else layer.bias
+        assert np.array_equal(better(X), conv1x1(X, W[:3], AFFINE[:, -1] + added))
+
+
+def test_transposed_weights_say_how_many_filters_they_are() -> None:
+    for w, spelled in ((W, "w"), (W.tolist(), r"np\.asarray\(w\)")):
+        with pytest.raises(
+            ValueError, match=rf"\(4, 3\) is \(C, K\), K = 3, .* 4 channels of x: pass {spelled}\.T$"
+        ) as info:
+            conv1x1(np.ones((5, 4)), w)
+        assert conv1x1(np.ones((5, 4)), eval(advised(info), {"np": np, "w": w})).shape == (5, 3)
+    with pytest.raises(ValueError, match="K = 3") as info:
+        conv1x1_integer(np.ones((5, 4), np.uint8), np.ones((4, 3), np.int8))
+    with pytest.raises(ValueError, match="has 3 channels") as info:  # whose bias has another unit
+        conv1x1_integer(np.ones((5, 3), np.uint8), np.ones((2, 4), np.int8))
+    assert "bias" not in str(info.value)

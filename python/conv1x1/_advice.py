@@ -30,10 +30,12 @@ def unsupported(value: Any, a: Any, name: str) -> tuple[str, str]:
     if a.dtype.names:
         return what, _of_fields(a, name)
     if a.dtype.kind == "V" and a.dtype.isbuiltin != 2:
-        raw = f"np.frombuffer({name}.tobytes(), np.uint8)"
-        if a.dtype.itemsize == 2:  # as numpy.save writes bfloat16
-            return f"{what}, bytes without a type", f"pass {name}.view(ml_dtypes.bfloat16) if they are of bfloat16"
-        return f"{what}, bytes without a type", f"pass {raw} with the shape that they have"
+        if a.dtype.itemsize == 2:
+            return (
+                f"{what}, bytes without a type (numpy.save writes bfloat16 so)",
+                f"pass {name}.view(ml_dtypes.bfloat16)",
+            )
+        return f"{what}, bytes without a type, which {name}.view has to be told", ""
     if a.dtype.kind in "OUST" and (wrong := _no_number(a)):
         return f"{what} and holds {wrong}", _of_a_table(value, name)
     wider = {"f": "float64", "m": "float64", "M": "float64", "c": "complex128"}
@@ -61,11 +63,6 @@ def as_type(value: Any, name: str, dtype: str) -> str:
     return f"{name}.astype(np.{dtype})" if hasattr(value, "astype") else f"np.asarray({name}, np.{dtype})"
 
 
-def indexed(value: Any, name: str) -> str:
-    """`name`, for use as an array."""
-    return f"np.asarray({name})" if isinstance(value, (list, tuple)) else name
-
-
 # ------------------------------------------------------------------------------------------- objects by their kind
 
 
@@ -73,7 +70,8 @@ def _of_an_object(value: Any, name: str) -> tuple[str, str]:
     kind = type(value).__name__
     what = f"{name} is a {kind}, an object that is no array"
     if value is None:
-        return f"{name} is None, an object that is no array (cv2.imread gives None for what it cannot read)", ""
+        why = " (cv2.imread gives None for what it cannot read)" if name == "x" else ""
+        return f"{name} is None, an object that is no array{why}", ""
     if isinstance(value, os.PathLike):
         return _of_text(os.fspath(value), name)
     if isinstance(value, dict):
@@ -85,10 +83,10 @@ def _of_an_object(value: Any, name: str) -> tuple[str, str]:
     for method in _METHODS:
         if callable(getattr(value, method, None)):
             return f"{name} is a {kind}, a {_METHODS[method]} array", f"pass {name}.{method}()"
-    for weights in _WEIGHTS:
+    for weights in _WEIGHTS if name == "w" else ():
         inside = getattr(value, weights, None)
         if inside is not None and not callable(inside):
-            return f"{name} is a {kind}, not its weights", _of_a_layer(value, inside, name, weights)
+            return f"{name} is a {kind}, not its weights", _of_a_layer(value, inside, weights)
     if _is_number(value):
         return what, f"pass np.asarray({name}, np.float32)"
     return what, ""
@@ -98,12 +96,12 @@ def _of_a_box(value: Any, name: str) -> tuple[str, str]:
     return f"{name} has dtype object and holds one {type(value).__name__}", f"pass {name}.item()"
 
 
-def _of_a_layer(value: Any, weights: Any, name: str, attribute: str) -> str:
+def _of_a_layer(value: Any, weights: Any, attribute: str) -> str:
     def of(inside: Any, attribute: str) -> str:
-        return f"{name}.{attribute}" + ".detach()" * (getattr(inside, "requires_grad", False) is True)
+        return f"w.{attribute}" + ".detach()" * (getattr(inside, "requires_grad", False) is True)
 
     bias = getattr(value, "bias", None)
-    added = f", bias={of(bias, 'bias')}" if name == "w" and bias is not None and not callable(bias) else ""
+    added = f", bias={of(bias, 'bias')}" if bias is not None and not callable(bias) else ""
     return f"pass {of(weights, attribute)}{added}"
 
 
@@ -112,7 +110,7 @@ def _of_text(value: Any, name: str) -> tuple[str, str]:
         what = f"{name} has dtype S, {len(value)} bytes"
         if value.startswith(_IMAGES):
             return f"{what} of an image's file", f"pass PIL.Image.open(io.BytesIO({name}))"
-        return what, f"pass np.frombuffer({name}, np.uint8) with the shape that they have"
+        return f"{what} without a shape", f"give it its shape, and pass np.frombuffer({name}, np.uint8)"
     what = f"{name} has dtype <U{len(value)}, a text or a path"
     ending = os.path.splitext(value)[1].lower()
     if ending in (".npy", ".npz"):
@@ -134,7 +132,7 @@ def _of_fields(a: Any, name: str) -> str:
     except Exception:
         return ""
     part = name if len(fields) == len(a.dtype.names) else f"{name}[{fields!r}]"
-    return f"import numpy.lib.recfunctions and pass np.lib.recfunctions.structured_to_unstructured({part})"
+    return f"import numpy.lib.recfunctions, and pass np.lib.recfunctions.structured_to_unstructured({part})"
 
 
 def _of_a_table(value: Any, name: str) -> str:

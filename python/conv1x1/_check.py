@@ -7,18 +7,21 @@ without words; what it does not take as it is, it sends here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from . import _conv1x1
+from . import _conv1x1, _filters
 from ._arrays import Array as Array
 from ._arrays import Finish, as_array, bare, bfloat16, finish, unmasked
 
 if TYPE_CHECKING:  # at run time it would double the import's cost
     from numpy.typing import ArrayLike, DTypeLike
 
+#: For a number of channels, what to pass instead.
+Meant: TypeAlias = Callable[[int], list[str]]
 Activation: TypeAlias = str | tuple[str, float] | tuple[str, float, float] | None
 
 _SHARED = ("float16", "float32", "float64", "complex64", "complex128", "uint8", "int8", "uint16", "int16", "int32")
@@ -46,7 +49,6 @@ ACTIVATIONS = {
 }
 _LEAKY_RELU_SLOPE = 0.01
 _MOST_AXES = 64  # NumPy's own limit
-_MOST_GROUPS = 2**31  # no filters at all would go into any number
 
 
 class Spec(NamedTuple):
@@ -84,11 +86,11 @@ def data_array(x: ArrayLike, name: str) -> Array:
         return a
     if is_integer(a.dtype):
         return _as_int32(a, name)
-    what, instead = _other_type(x, a, name)
+    what, instead = other_type(x, a, name)
     raise TypeError(f"{what}; supported are {_PIXEL_NAMES}{instead}")
 
 
-def _other_type(value: Any, a: Array, name: str) -> tuple[str, str]:
+def other_type(value: Any, a: Array, name: str) -> tuple[str, str]:
     """What was passed that is of no supported type, as the array `a`, and the call that makes such an array of it."""
     from . import _advice
 
@@ -117,66 +119,34 @@ def _numbers(w: ArrayLike, name: str) -> Array:
         return a.astype(native, copy=False)
     if is_integer(native):
         return _as_int32(a, name)
-    what, instead = _other_type(w, a, name)
+    what, instead = other_type(w, a, name)
     raise TypeError(f"{name} must hold numbers, but {what}{instead}")
 
 
-def _weight_readings(w: Array) -> Iterator[tuple[Array, bool, str]]:
-    """Every (K, C/groups) reading of a weight's shape, with keep_axis and the reading in 2-D spelling."""
-    if w.ndim == 1:
-        yield w[None, :], False, "w"
-    elif w.ndim == 2:
-        yield w, True, "w"
-    elif 3 <= w.ndim <= 5:
-        ones = (1,) * (w.ndim - 2)
-        if w.shape[2:] == ones:  # torch, ONNX: (K, C/groups, 1[, 1[, 1]])
-            yield w.reshape(w.shape[:2]), True, f"w.reshape({w.shape[0]}, {w.shape[1]})"
-        if w.shape[:-2] == ones:  # TensorFlow, Keras: (1[, 1[, 1]], C/groups, K)
-            yield w.reshape(w.shape[-2:]).T, True, f"w.reshape({w.shape[-2]}, {w.shape[-1]}).T"
-        if w.ndim == 3 and (w.shape[:2] == (1, 1) or w.shape[1:] == (1, 1)):  # one filter over all the channels
-            yield w.reshape(1, -1), True, "w.reshape(1, -1)"
-
-
-def weight(w: ArrayLike, groups: int, x: Array | None, channel_axis: int) -> tuple[Array, bool]:
+def weight(
+    w: ArrayLike, groups: int, x: Array | None, channel_axis: int, added: str | None = None
+) -> tuple[Array, bool]:
     """The (K, C/groups) matrix in any weight form, and whether the result keeps its channel axis.
 
-    x, where there is one, settles a form with two readings; without it such a form is refused.
+    x, where there is one, settles a form with two readings; without it such a form is refused. `added` is for advice:
+    what a column of weights that is a bias must be added to, None where it is none.
     """
-    in_channels = None if x is None else x.shape[axis(x, channel_axis)]
     a = _numbers(w, "w")
-    readings: list[tuple[Array, bool, str]] = []
-    for matrix, keep, spelling in _weight_readings(a):
-        if not any(matrix.shape == seen[0].shape for seen in readings):
-            readings.append((matrix, keep, spelling))
-    if not readings:
-        raise ValueError(
-            f"w has shape {a.shape}, which is no form of a 1x1 filter bank: expected (K, C/groups), "
-            "(K, C/groups, 1, 1) as in torch, (1, 1, C/groups, K) as in Keras, or (C,) for a single filter"
-        )
-    fits = [r for r in readings if _divides(r[0], groups, in_channels)]
-    if len(fits) > 1:
-        wrong_ways = " or ".join(r[2] for r in fits)
-        raise ValueError(
-            f"w of shape {a.shape} has two readings, one filter over {a.size} channels and {a.size} filters over one; "
-            f"say which in 2-D: {wrong_ways}"
-        )
-    if not fits:
-        k, c = readings[0][0].shape
-        if k % groups or groups >= _MOST_GROUPS:
-            raise ValueError(f"groups={groups} does not divide the {k} filters of w, shape {a.shape}")
-        if a.ndim == 2 and k == in_channels and groups == 1:
-            raise ValueError(
-                f"w of shape {a.shape} is (C, K) where (K, C) is expected for the {in_channels} channels of x: pass w.T"
-            )
+    channels = None if x is None else x.shape[axis(x, channel_axis)]
+    found = _filters.readings(a, "w" if hasattr(w, "reshape") else "np.asarray(w)")
+    reading = _filters.the_one_that_fits(found, a.shape, groups, channels)
+    if reading is None:
         assert x is not None  # without x, only the groups can be wrong
-        check_channels(x, channel_axis, c, groups)
-    matrix, keep, _ = fits[0]
-    return np.ascontiguousarray(matrix), keep
-
-
-def _divides(matrix: Array, groups: int, in_channels: int | None) -> bool:
-    per_group = in_channels is None or matrix.shape[1] * groups == in_channels
-    return groups < _MOST_GROUPS and matrix.shape[0] % groups == 0 and per_group
+        assert channels is not None
+        meant = _filters.meant(found, channels, added) if groups == 1 else []
+        if a.ndim == 2 and len(meant) == 1 and len(a) == channels:
+            raise ValueError(
+                f"w of shape {a.shape} is (C, K), K = {a.shape[1]}, where (K, C) is expected for the {channels} "
+                f"channels of x: pass {found[0].spelling}.T"
+            )
+        check_channels(x, channel_axis, found[0].matrix.shape[1], groups, lambda _: meant)
+        raise AssertionError("weights that fit are a reading")
+    return np.ascontiguousarray(reading.matrix), reading.keep_axis
 
 
 def positive_int(value: Any, name: str) -> int:
@@ -281,7 +251,7 @@ def spec(
     """A layer's arguments, checked; x, where there is one, settles weights that have two readings."""
     groups = positive_int(groups, "groups")
     channel_axis = axis_number(channel_axis)
-    matrix, keep = weight(w, groups, x, channel_axis)
+    matrix, keep = weight(w, groups, x, channel_axis, "" if bias is None else "bias + ")
     if bias is not None:
         bias = _numbers(bias, "bias")
         if bias.shape != matrix.shape[:1]:
@@ -313,8 +283,11 @@ def axis(x: Array, channel_axis: Any) -> int:
     return number % x.ndim
 
 
-def check_channels(x: Array, channel_axis: int, per_group: int, groups: int) -> int:
-    """The channel axis counted from the front, once it is sure to hold what the filters take."""
+def check_channels(x: Array, channel_axis: int, per_group: int, groups: int, meant: Meant | None = None) -> int:
+    """The channel axis counted from the front, once it is sure to hold what the filters take.
+
+    `meant` says what else can be passed for the channels that x has.
+    """
     position = axis(x, channel_axis)
     in_channels = per_group * groups
     if x.shape[position] != in_channels:
@@ -324,10 +297,11 @@ def check_channels(x: Array, channel_axis: int, per_group: int, groups: int) -> 
         )
         if groups > 1:
             text += f", {per_group} in each of {groups} groups"
+        ways = [] if meant is None else meant(x.shape[position])
         others = [i for i, n in enumerate(x.shape) if n == in_channels and i != position]
         if others:
-            text += f"; axis {others[-1]} has {in_channels}: pass channel_axis={others[-1]}"
-        raise ValueError(text)
+            ways.append(f"axis {others[-1]} has {in_channels}: pass channel_axis={others[-1]}")
+        raise ValueError("; ".join([text, *ways]))
     return position
 
 
@@ -389,12 +363,21 @@ def lying_as(x: Array, result: Array, position: int) -> Array:
     return result.transpose(order).copy(order="C").transpose(np.argsort(order))
 
 
+def _meant(spec_: Spec, channels: int) -> list[str]:
+    """What a layer's weights may have been meant as, where x has other channels than they filter."""
+    if spec_.groups > 1 or spec_.requantize is not None:
+        return []
+    found = [_filters.Reading(spec_.weight, spec_.keep_axis, "layer.weight")]
+    added = "" if spec_.bias is None else "layer.bias + "
+    return _filters.meant(found, channels, added, "make the layer of")
+
+
 def call(
     spec_: Spec, x: ArrayLike, residual: ArrayLike | None, out: Any, threads: Any
 ) -> tuple[Array, Array | None, Array | None, int | None, Finish | None]:
     """The arguments of one call of a layer, checked against it; and what is to be done with the result, if anything."""
     a = data_array(x, "x")
-    position = check_channels(a, spec_.channel_axis, spec_.weight.shape[1], spec_.groups)
+    position = check_channels(a, spec_.channel_axis, spec_.weight.shape[1], spec_.groups, partial(_meant, spec_))
     steps = strides_per_axis(a, position, spec_.stride)
     shape = result_shape(a, position, steps, spec_.weight.shape[0], spec_.keep_axis)
     if residual is not None:

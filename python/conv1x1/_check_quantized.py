@@ -66,15 +66,16 @@ def pixels(x: ArrayLike, dtype: np.dtype[Any] | None = None) -> Array:
     a = _data(x, "x")
     if a.dtype.kind == "f":
         t = UINT8 if dtype is None else dtype
+        x_name = "x" if hasattr(x, "astype") else "np.asarray(x)"
         info = np.iinfo(t)
         raise TypeError(
             f"x holds {a.dtype} numbers; quantised pixels, {dtype or 'int8 or uint8'}, are expected: pass "
-            f"np.clip(np.rint(x / x_scale) + x_zero_point, {info.min}, {info.max}).astype(np.{t}), "
+            f"np.clip(np.rint({x_name} / x_scale) + x_zero_point, {info.min}, {info.max}).astype(np.{t}), "
             "or leave numbers as they are with conv1x1(x, w)"
         )
     if a.dtype not in EIGHT_BITS:
-        hint = "" if a.dtype.kind not in "biu" else f": pass np.asarray(x, np.{UINT8 if dtype is None else dtype})"
-        raise TypeError(f"x has dtype {a.dtype}; quantised pixels are int8 or uint8{hint}")
+        what, instead = _other_type(x, a, "x", UINT8 if dtype is None else dtype)
+        raise TypeError(f"{what}; quantised pixels are int8 or uint8{instead}")
     if dtype is not None and a.dtype != dtype:
         raise TypeError(
             f"x has dtype {a.dtype}, but the layer's x_zero_point is {dtype}, and both are of one type: pass pixels "
@@ -98,9 +99,9 @@ def integer(
     stride = _check.stride(stride)
     a = unmasked(w, "w")
     if a.dtype not in EIGHT_BITS:
-        hints = {"f": "quantise it first: see QConv1x1.from_float", "c": "they stand for real numbers"}
-        hint = hints.get(a.dtype.kind, "pass np.asarray(w, np.int8)")
-        raise TypeError(f"w has dtype {a.dtype}; quantised weights are int8 or uint8: {hint}")
+        what, instead = _other_type(w, a, "w", INT8)
+        instead = ": quantise it first: see QConv1x1.from_float" if a.dtype.kind == "f" else instead
+        raise TypeError(f"{what}; quantised weights are int8 or uint8{instead}")
     matrix, keep = _check.weight(a, groups, x, channel_axis)
     weight = np.ascontiguousarray(matrix, a.dtype)
     x_zero = _zero_points(x_zero_point, "x_zero_point", "x", None if x is None else x.dtype, 1)[0]
@@ -208,6 +209,15 @@ def whole_numbers(y: ArrayLike) -> Array:
 def _data(value: ArrayLike, name: str) -> Array:
     """What may be masked, as an array; a masked one stays one."""
     return value if isinstance(value, np.ma.MaskedArray) else as_array(value, name)
+
+
+def _other_type(value: Any, a: Array, name: str, dtype: np.dtype[Any]) -> tuple[str, str]:
+    """What was passed that is not of eight bits, as the array `a`, and the call that makes such numbers of it."""
+    if a.dtype.kind in "biu":
+        return f"{name} has dtype {a.dtype}", f": pass np.asarray({name}, np.{dtype})"
+    if a.dtype.kind == "c":
+        return f"{name} has dtype {a.dtype}", ", which stand for real numbers"
+    return _check.other_type(value, a, name)
 
 
 def _reach(zero: Array) -> int:
