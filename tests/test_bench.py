@@ -130,6 +130,9 @@ def test_work_of_a_layer() -> None:
     assert str(double) == "ShuffleNet 7×5 12→6 /2 g3 float64"
     bytes = layer._replace(dtype="uint8")  # with weights and a result of float32
     assert bytes.bytes == layer.bytes - 3 * 12 * 12
+    for wide in ("int32", "int64"):  # in float64, as NumPy promotes them
+        whole = layer._replace(dtype=wide)
+        assert (whole.weights, whole.result) == (np.float64, np.float64)
     assert layer._replace(dtype="float16").bytes == layer.bytes - 2 * 12 * (12 + 6)
 
 

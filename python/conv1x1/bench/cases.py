@@ -132,7 +132,7 @@ def _dtype(text: str, where: str) -> np.dtype[Any]:
     try:
         dtype = np.dtype(text)
         conv1x1(np.full(1, np.iinfo(dtype).max if dtype.kind in "iu" else 0, dtype), np.zeros((1, 1), np.float32))
-        if dtype.kind not in "biuf" and dtype.name != "bfloat16":
+        if dtype.kind not in "biuf":
             raise TypeError("only real numbers are timed")
     except (TypeError, ValueError, SyntaxError) as error:  # the last, says NumPy, of such as "1,,"
         raise ValueError(f"{where}: dtype is {text!r}: {error}") from error
