@@ -45,7 +45,7 @@ struct ElementType {
 };
 
 // NumPy's numbers for bfloat16, a type that other packages register, each its own; _check tells one when it meets it.
-std::vector<int> bfloat16_numbers;
+std::vector<int>& bfloat16_numbers = *new std::vector<int>;  // never destroyed: see cpu.cpp
 
 // NumPy's number for a type; none for bfloat16, which has several.
 int type_number(DType dtype) {
@@ -147,6 +147,7 @@ Isa default_isa() {
 }
 
 Selection& selection() {
+  static_assert(std::is_trivially_destructible_v<Selection>);
   static Selection current{default_isa(), {}};
   return current;
 }
@@ -309,20 +310,34 @@ class WithoutGil {
   PyThreadState* state_ = PyEval_SaveThread();
 };
 
-// Weak references to arrays: as long as there are some, NumPy refuses to resize an array, whatever its refcheck.
+// Weak references to arrays: as long as there are some, NumPy refuses to resize an array, whatever its refcheck. A view
+// cannot be resized, but the array whose memory it shows can.
+//
+// To make one may run Python (a collection of garbage does), which may resize what is not pinned yet: addresses and
+// shapes are to be read afterwards.
 class Pins {
  public:
+  Pins() = default;
   Pins(std::initializer_list<PyObject*> arrays) {
-    for (PyObject* array : arrays) {
-      if (array == Py_None) continue;
-      PyObject* pin = PyWeakref_NewRef(array, nullptr);
-      if (!pin) throw py::error_already_set();
-      pins_[count_++] = py::reinterpret_steal<py::object>(pin);
+    for (PyObject* array : arrays) add(array);
+  }
+
+  // An array, or anything else, which is left alone.
+  void add(PyObject* array) {
+    PyTypeObject* ndarray = py::detail::npy_api::get().PyArray_Type_;
+    PyObject* owner = nullptr;
+    while (array && PyObject_TypeCheck(array, ndarray)) {
+      owner = array;
+      array = py::detail::array_proxy(owner)->base;
     }
+    if (!owner) return;
+    PyObject* pin = PyWeakref_NewRef(owner, nullptr);
+    if (!pin) throw py::error_already_set();
+    pins_[count_++] = py::reinterpret_steal<py::object>(pin);
   }
 
  private:
-  py::object pins_[3];
+  py::object pins_[5];
   size_t count_ = 0;
 };
 
@@ -407,24 +422,42 @@ class Preparations {
 };
 
 Preparations& preparations() {
-  static Preparations the_preparations;
+  static Preparations& the_preparations = *new Preparations;  // never destroyed: see cpu.cpp
   return the_preparations;
 }
 
+// A call is attempted as its arrays lie there: nothing between a look at them and the end runs Python or gives up the
+// GIL. Where it has to, it is attempted once more with its arrays pinned.
+struct Attempt {
+  bool pinned = false;
+  py::object result;  // that the attempt before has made
+};
+
+// Runs attempt(Attempt&), which gives a result (null with an error set), or nothing where `arrays` must be pinned
+// first.
+template <class Body>
+PyObject* attempt_call(std::initializer_list<PyObject*> arrays, Body body) {
+  Attempt attempt;
+  if (const std::optional<PyObject*> done = body(attempt)) return *done;
+  const Pins pins(arrays);
+  attempt.pinned = true;
+  return *body(attempt);
+}
+
 // Runs one convolution of real numbers; as `compute`.
-bool compute_form(const Settings& s, const Weights& weights, Form form, DType arithmetic, const Array& x,
-                  const Array& y, const Array* residual, const Geometry& g, int threads,
-                  std::initializer_list<PyObject*> owners) {
+std::optional<bool> compute_form(const Settings& s, const Weights& weights, Form form, DType arithmetic, const Array& x,
+                                 const Array& y, const Array* residual, const Geometry& g, int threads, bool pinned) {
   const auto prepared = preparations().get(s, weights, form, arithmetic, x, y, residual, g, threads);
   const Plan& plan = prepared->plan;
   if (plan.tiles == 0) return true;  // and nothing is packed, which 2**40 filters of no channels would take long to
+  const bool releases = plan.microseconds >= worth_releasing_microseconds;
+  if (releases && !pinned) return std::nullopt;
   const Layer layer{{x.data, y.data, residual ? residual->data : nullptr},
                     &prepared->problem,
                     &plan,
                     &weights.packed(plan.family->operand, plan.family->width, form),
                     s.epilogue};
-  if (plan.microseconds < worth_releasing_microseconds) return convolve(&layer, 1, nullptr, nullptr);
-  const Pins pins(owners);
+  if (!releases) return convolve(&layer, 1, nullptr, nullptr);
   WithoutGil without_gil;
   Interruption interruption(without_gil);
   return convolve(&layer, 1, Interruption::asked, &interruption);
@@ -434,12 +467,12 @@ Form form_of(const Weights& weights, const Array& x) {
   return !weights.is_complex() ? Form::plain : x.is_complex ? Form::pairs : Form::doubled;
 }
 
-// Runs the call on arrays that `owners` own; false with a Python error set when a signal handler raised.
-bool compute(const Settings& s, const Weights& weights, DType arithmetic, const Array& x, const Array& y,
-             const Array* residual, const Geometry& g, int threads, std::initializer_list<PyObject*> owners) {
+// What became of a call: false with a Python error set when a signal handler raised; nothing where pins are missing.
+std::optional<bool> compute(const Settings& s, const Weights& weights, DType arithmetic, const Array& x, const Array& y,
+                            const Array* residual, const Geometry& g, int threads, bool pinned) {
   const Form form = form_of(weights, x);
   if (form != Form::plain || x.is_complex || !y.is_complex)
-    return compute_form(s, weights, form, arithmetic, x, y, residual, g, threads, owners);
+    return compute_form(s, weights, form, arithmetic, x, y, residual, g, threads, pinned);
   // What is imaginary in the result of real filters over real pixels comes from the bias and the residual alone.
   const Array real_y = part_of(y, false), imaginary_y = part_of(y, true);
   Array real_residual, imaginary_residual;
@@ -448,10 +481,18 @@ bool compute(const Settings& s, const Weights& weights, DType arithmetic, const 
   if (adds) imaginary_residual = part_of(*residual, true);
   Array no_pixels = x;
   no_pixels.dtype = real_y.dtype;
-  return compute_form(s, weights, form, arithmetic, x, real_y, residual ? &real_residual : nullptr, g, threads,
-                      owners) &&
-         compute_form(s, weights, Form::imaginary, real_y.dtype, no_pixels, imaginary_y,
-                      adds ? &imaginary_residual : nullptr, g, threads, owners);
+  const std::optional<bool> done =
+      compute_form(s, weights, form, arithmetic, x, real_y, residual ? &real_residual : nullptr, g, threads, pinned);
+  if (!done || !*done) return done;
+  return compute_form(s, weights, Form::imaginary, real_y.dtype, no_pixels, imaginary_y,
+                      adds ? &imaginary_residual : nullptr, g, threads, pinned);
+}
+
+// As choose_types; for integers it takes arithmetic.
+Refusal choose(const Settings& s, DType x, const DType* residual, const DType* asked, Types& types) {
+  if (!is_integer(x)) return choose_types(x, residual, s.factors, asked, types);
+  const DefaultArithmetic arithmetic_mode;
+  return choose_types(x, residual, s.factors, asked, types);
 }
 
 PyObject* not_canonical() {
@@ -467,9 +508,10 @@ bool may_be_complex(const Settings& s, Types& types) {
   return true;
 }
 
-// The result as a new reference; NotImplemented for a call that is not canonical; null with an error set.
-PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, PyObject* residual_object,
-               PyObject* out_object, PyObject* threads_object, bool checked = false) {
+// The result as a new reference; NotImplemented for a call that is not canonical; null with an error set; nothing where
+// the arrays must be pinned first.
+std::optional<PyObject*> call(const Settings& s, const Weights& weights, PyObject* x_object, PyObject* residual_object,
+                              PyObject* out_object, PyObject* threads_object, bool checked, Attempt& attempt) {
   Array x, residual, out;
   Geometry g;
   if (!view(x_object, x) || !locate(s, weights, x, g)) return not_canonical();
@@ -495,15 +537,18 @@ PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, Py
     is_complex = out.is_complex;
     asked = &out.dtype;
     in_place = !may_overlap(out, x) && !(adds && may_overlap(out, residual)) && !may_overlap_itself(out);
+    if (!in_place && !attempt.pinned) return std::nullopt;  // a copy to it may give up the GIL
   }
   Types types;
-  if (choose_types(x.dtype, adds ? &residual.dtype : nullptr, s.factors, asked, types) != Refusal::none)
-    return not_canonical();
+  if (choose(s, x.dtype, adds ? &residual.dtype : nullptr, asked, types) != Refusal::none) return not_canonical();
   if (is_complex && !may_be_complex(s, types)) return not_canonical();
+  const auto run = [&](const Array& y) {
+    return compute(s, weights, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads, attempt.pinned);
+  };
   if (in_place) {
-    if (!compute(s, weights, types.arithmetic, x, out, adds ? &residual : nullptr, g, threads,
-                 {x_object, residual_object, out_object}))
-      return nullptr;
+    const std::optional<bool> done = run(out);
+    if (!done) return std::nullopt;
+    if (!*done) return nullptr;
     Py_INCREF(out_object);
     return out_object;
   }
@@ -518,12 +563,19 @@ PyObject* call(const Settings& s, const Weights& weights, PyObject* x_object, Py
   const bool c_order = contiguous(copied ? out_object : x_object);
   ptrdiff_t strides[max_rank];
   if (!c_order) lie_as(copied ? out : x, g, result_type, strides);
-  py::object result =
-      py::reinterpret_steal<py::object>(new_array(g.rank, g.shape, c_order ? nullptr : strides, number));
+  py::object result = std::move(attempt.result);
   Array y;
-  if (!result || !view(result.ptr(), y)) return nullptr;
-  if (!compute(s, weights, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads, {x_object, residual_object}))
-    return nullptr;
+  if (!result || !view(result.ptr(), y) || y.dtype != types.result || y.is_complex != is_complex || !fits(y)) {
+    result = py::reinterpret_steal<py::object>(
+        new_array(g.rank, g.shape, c_order ? nullptr : strides, number));  // which runs no Python
+    if (!result || !view(result.ptr(), y)) return nullptr;
+  }
+  const std::optional<bool> done = run(y);
+  if (!done) {
+    attempt.result = std::move(result);
+    return std::nullopt;
+  }
+  if (!*done) return nullptr;
   if (!copied) return result.release().ptr();
   if (py::detail::npy_api::get().PyArray_CopyInto_(out_object, result.ptr()) != 0) return nullptr;
   Py_INCREF(out_object);
@@ -537,6 +589,8 @@ PyObject* guarded(Body body) noexcept {
     return body();
   } catch (py::error_already_set& error) {
     error.restore();
+  } catch (const py::builtin_exception& error) {
+    error.set_error();
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
   } catch (const std::exception& error) {
@@ -550,6 +604,7 @@ PyObject* guarded(Body body) noexcept {
 struct LayerState {
   Settings settings;
   py::object spec;  // keeps the arrays that `weights` reads
+  Pins pins;        // of them
   std::unique_ptr<Weights> weights;
 };
 
@@ -574,20 +629,12 @@ void settle_factors(Settings& s, const Weights& weights) {
                                  (e.activation == Activation::clamp && whole(e.a) && whole(e.b) && among_int32);
 }
 
+// The layer's arrays are looked at last: to read its settings, and to pin the arrays, may run Python.
 std::unique_ptr<LayerState> make_state(py::tuple spec) {
   auto state = std::make_unique<LayerState>();
   Settings& s = state->settings;
   const py::object weight = spec[0], bias = spec[1], requantize = spec[8];
-  const auto given = [&](const py::object& numbers, int rank) {
-    Array a;
-    if (!view(numbers.ptr(), a) || a.rank != rank || a.swapped || !contiguous(numbers.ptr()) ||
-        a.shape[0] != py::detail::array_proxy(weight.ptr())->dimensions[0])
-      throw py::type_error("weight must be (K, C/groups), bias and multipliers (K,); all contiguous");
-    return Given{a.data, a.dtype, a.is_complex};
-  };
-  const Given of_weight = given(weight, 2);
-  const Given of_bias = bias.is_none() ? Given{} : given(bias, 1);
-  Given of_scale;
+  py::object multipliers = py::none();
   s.channel_axis = spec[2].cast<int>();
   s.keep_axis = spec[3].cast<bool>();
   if (py::isinstance<py::tuple>(spec[4])) {
@@ -597,10 +644,7 @@ std::unique_ptr<LayerState> make_state(py::tuple spec) {
   } else {
     s.strides[0] = step_of(spec[4]);
   }
-  const ptrdiff_t* shape = py::detail::array_proxy(weight.ptr())->dimensions;
   const auto groups = spec[5].cast<size_t>();
-  if (groups == 0 || static_cast<size_t>(shape[0]) % groups != 0)
-    throw py::value_error("groups must divide the filters");
   const auto activation = spec[6].cast<py::tuple>();
   s.epilogue =
       epilogue_of(activation[0].cast<std::string>(), activation[1].cast<double>(), activation[2].cast<double>());
@@ -610,12 +654,32 @@ std::unique_ptr<LayerState> make_state(py::tuple spec) {
   }
   if (!requantize.is_none()) {  // multipliers, lo, hi, zero point
     const auto parts = requantize.cast<py::tuple>();
-    of_scale = given(parts[0], 1);
+    multipliers = parts[0];
     s.epilogue = {Activation::none, parts[1].cast<double>(), parts[2].cast<double>(), parts[3].cast<int>()};
   }
-  s.out_channels = static_cast<size_t>(shape[0]);
+  for (PyObject* array : {weight.ptr(), bias.ptr(), multipliers.ptr()}) state->pins.add(array);
+
+  Array filters;
+  const auto given = [&](const py::object& numbers, Array& a, int rank) {
+    if (numbers.is_none()) return Given{};
+    if (!view(numbers.ptr(), a) || a.rank != rank || a.swapped || !contiguous(numbers.ptr()) ||
+        a.shape[0] != filters.shape[0] || !Weights::reads(a.dtype))
+      throw py::type_error(
+          "weight must be (K, C/groups), bias and multipliers (K,); all contiguous, in float32, float64, int32 or a "
+          "smaller type of integers, in this machine's byte order");
+    return Given{a.data, a.dtype, a.is_complex};
+  };
+  const Given of_weight = given(weight, filters, 2);
+  if (!of_weight.data) throw py::type_error("weight must be an array");
+  if (groups == 0 || static_cast<size_t>(filters.shape[0]) % groups != 0)
+    throw py::value_error("groups must divide the filters");
+  Array b, m;
+  const Given of_bias = given(bias, b, 1), of_scale = given(multipliers, m, 1);
+  if (of_scale.is_complex) throw py::type_error("multipliers are real numbers");
+  s.out_channels = static_cast<size_t>(filters.shape[0]);
+  const DefaultArithmetic arithmetic_mode;
   state->weights = std::make_unique<Weights>(of_weight, of_bias, of_scale, groups, s.out_channels / groups,
-                                             static_cast<size_t>(shape[1]));
+                                             static_cast<size_t>(filters.shape[1]));
   settle_factors(s, *state->weights);
   s.is_complex = of_weight.is_complex || of_bias.is_complex || (s.result && s.result->is_complex);
   state->spec = std::move(spec);
@@ -667,7 +731,12 @@ PyObject* layer_call(PyObject* self, PyObject* const* args, size_t nargsf, PyObj
       return nullptr;
     }
     const LayerState& state = *reinterpret_cast<LayerObject*>(self)->state;
-    PyObject* result = call(state.settings, *state.weights, values[0], values[1], values[2], values[3]);
+    const auto call_with = [&](PyObject* x, PyObject* residual, PyObject* out, PyObject* threads, bool checked) {
+      return attempt_call({x, residual, out}, [&](Attempt& attempt) {
+        return call(state.settings, *state.weights, x, residual, out, threads, checked, attempt);
+      });
+    };
+    PyObject* result = call_with(values[0], values[1], values[2], values[3], false);
     if (result != Py_NotImplemented) return result;
     Py_DECREF(result);
     const py::object canonical = py::module_::import("conv1x1._check").attr("call");
@@ -676,8 +745,8 @@ PyObject* layer_call(PyObject* self, PyObject* const* args, size_t nargsf, PyObj
                                           nullptr);
     }));
     if (!made) return nullptr;
-    result = call(state.settings, *state.weights, py::object(made[0]).ptr(), py::object(made[1]).ptr(),
-                  py::object(made[2]).ptr(), py::object(made[3]).ptr(), true);
+    result = call_with(py::object(made[0]).ptr(), py::object(made[1]).ptr(), py::object(made[2]).ptr(),
+                       py::object(made[3]).ptr(), true);
     if (result == Py_NotImplemented) {
       Py_DECREF(result);
       throw std::logic_error("_check.call let an argument pass that the core does not take; please report this");
@@ -709,24 +778,24 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
     const LayerState& state = *reinterpret_cast<LayerObject*>(self)->state;
     const Settings& s = state.settings;
+    if (count != 3) throw py::value_error("expected x, out and threads");
+    const int threads = args[2] == Py_None ? get_num_threads() : py::handle(args[2]).cast<int>();
+    // From here on no Python runs until all is planned: the arrays stay as they are.
     Array x, y;
     Geometry g;
-    if (count != 3 || !view(args[0], x) || !locate(s, *state.weights, x, g))
-      throw py::value_error("x does not fit the layer");
+    if (!view(args[0], x) || !locate(s, *state.weights, x, g)) throw py::value_error("x does not fit the layer");
     ptrdiff_t strides[max_rank];
     const bool allocated = args[1] == Py_None;
     if (!allocated && (!view(args[1], y) || y.rank != g.rank)) throw py::value_error("out does not fit the result");
     Types types;
     const DType* asked = !allocated ? &y.dtype : s.result ? &s.result->dtype : nullptr;
     const bool is_complex = x.is_complex || s.is_complex || (!allocated && y.is_complex);
-    if (choose_types(x.dtype, nullptr, s.factors, asked, types) != Refusal::none ||
-        (is_complex && !may_be_complex(s, types)))
+    if (choose(s, x.dtype, nullptr, asked, types) != Refusal::none || (is_complex && !may_be_complex(s, types)))
       throw py::type_error("x's type does not fit the layer");
     if (allocated) {
       y = {nullptr, types.result, false, g.rank, g.shape, strides, is_complex};
       lie_as(x, g, {types.result, is_complex}, strides);
     }
-    const int threads = args[2] == Py_None ? get_num_threads() : py::handle(args[2]).cast<int>();
     const Form form = form_of(*state.weights, x);
     if (form == Form::plain && !x.is_complex) y.is_complex = false;  // the real part
     Problem problem = make_problem(types.arithmetic, x, y, nullptr, g.axis, s.keep_axis, g.steps, state.weights->groups,
@@ -798,27 +867,33 @@ PyType_Spec layer_type = {"conv1x1._conv1x1.Layer", sizeof(LayerObject), 0,
 
 // conv1x1(x, w, bias, channel_axis, stride, groups, activation, residual, dtype, out, threads): the plain case,
 // two arrays of one type with w of shape (K, C); NotImplemented for every other.
+std::optional<PyObject*> one_shot_attempt(PyObject* const* args, Attempt& attempt) {
+  Array x, w, bias;
+  if (!view(args[0], x) || !view(args[1], w) || w.rank != 2 || w.dtype != x.dtype ||
+      (x.dtype != DType::float32 && x.dtype != DType::float64) || w.swapped || w.is_complex)
+    return not_canonical();
+  const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(w.dtype));
+  if (w.strides[1] != size || w.strides[0] != w.shape[1] * size) return not_canonical();
+  const bool biased = args[2] != Py_None;
+  if (biased && (!view(args[2], bias) || bias.dtype != x.dtype || bias.swapped || bias.is_complex || bias.rank != 1 ||
+                 bias.shape[0] != w.shape[0] || bias.strides[0] != static_cast<ptrdiff_t>(size_of(bias.dtype))))
+    return not_canonical();
+  const auto is_one = [](PyObject* o) { return PyLong_CheckExact(o) && clamped(o) == 1; };
+  if (!PyLong_CheckExact(args[3]) || !is_one(args[4]) || !is_one(args[5]) || args[6] != Py_None || args[8] != Py_None)
+    return not_canonical();
+  Settings s;
+  s.channel_axis = static_cast<int>(std::clamp<long>(clamped(args[3]), -1000, 1000));
+  s.out_channels = static_cast<size_t>(w.shape[0]);
+  const Weights weights({w.data, w.dtype}, {bias.data, bias.dtype}, {}, 1, s.out_channels,
+                        static_cast<size_t>(w.shape[1]));
+  return call(s, weights, args[0], args[7], args[9], args[10], false, attempt);
+}
+
 PyObject* one_shot(PyObject*, PyObject* const* args, Py_ssize_t count) {
-  return guarded([&]() -> PyObject* {
-    Array x, w, bias;
-    if (count != 11 || !view(args[0], x) || !view(args[1], w) || w.rank != 2 || w.dtype != x.dtype ||
-        (x.dtype != DType::float32 && x.dtype != DType::float64) || w.swapped || w.is_complex)
-      return not_canonical();
-    const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(w.dtype));
-    if (w.strides[1] != size || w.strides[0] != w.shape[1] * size) return not_canonical();
-    const bool biased = args[2] != Py_None;
-    if (biased && (!view(args[2], bias) || bias.dtype != x.dtype || bias.swapped || bias.is_complex || bias.rank != 1 ||
-                   bias.shape[0] != w.shape[0] || bias.strides[0] != static_cast<ptrdiff_t>(size_of(bias.dtype))))
-      return not_canonical();
-    const auto is_one = [](PyObject* o) { return PyLong_CheckExact(o) && clamped(o) == 1; };
-    if (!PyLong_CheckExact(args[3]) || !is_one(args[4]) || !is_one(args[5]) || args[6] != Py_None || args[8] != Py_None)
-      return not_canonical();
-    Settings s;
-    s.channel_axis = static_cast<int>(std::clamp<long>(clamped(args[3]), -1000, 1000));
-    s.out_channels = static_cast<size_t>(w.shape[0]);
-    const Weights weights({w.data, w.dtype}, {bias.data, bias.dtype}, {}, 1, s.out_channels,
-                          static_cast<size_t>(w.shape[1]));
-    return call(s, weights, args[0], args[7], args[9], args[10]);
+  return guarded([&] {
+    if (count != 11) return not_canonical();
+    return attempt_call({args[0], args[1], args[2], args[7], args[9]},
+                        [&](Attempt& attempt) { return one_shot_attempt(args, attempt); });
   });
 }
 
@@ -838,6 +913,7 @@ py::dict types_of(const py::tuple& spec, const py::object& x, const py::object& 
   const DType pixels = x_type.dtype;
   const DType* adds = added ? &added->dtype : nullptr;
   Types types{};
+  const DefaultArithmetic arithmetic_mode;
   const Refusal refusal = choose_types(pixels, adds, s.factors, asked ? &asked->dtype : nullptr, types);
   const bool is_complex =
       x_type.is_complex || s.is_complex || (added && added->is_complex) || (asked && asked->is_complex);

@@ -48,7 +48,8 @@ KernelTable avx512_table() {
 #endif
 
 #if defined(CONV1X1_HAS_NEONDOT) || defined(CONV1X1_HAS_AVX512VNNI)
-// An instruction set's table, and the kernels of quads that come to it in another.
+// An instruction set's table, and the kernels of quads that come to it in another. Never destroyed, nor is anything
+// else that is made once and has a destructor: another thread may be inside a call while the process exits.
 struct WithQuads {
   std::vector<MultiplyFamily> families;
   KernelTable table;
@@ -75,7 +76,7 @@ const KernelTable* kernels(Isa isa, const Cpu& cpu) {
 #endif
 #ifdef CONV1X1_HAS_NEONDOT
     case Isa::neondot: {
-      static const WithQuads with_quads(Isa::neondot, conv1x1_neon, conv1x1_neondot);
+      static const WithQuads& with_quads = *new WithQuads(Isa::neondot, conv1x1_neon, conv1x1_neondot);
       return &with_quads.table;
     }
 #endif
@@ -90,7 +91,7 @@ const KernelTable* kernels(Isa isa, const Cpu& cpu) {
 #endif
 #ifdef CONV1X1_HAS_AVX512VNNI
     case Isa::avx512vnni: {
-      static const WithQuads with_quads(Isa::avx512vnni, avx512_table(), conv1x1_avx512vnni);
+      static const WithQuads& with_quads = *new WithQuads(Isa::avx512vnni, avx512_table(), conv1x1_avx512vnni);
       return &with_quads.table;
     }
 #endif
@@ -186,7 +187,7 @@ Cpu x86_cpu(const X86& answers) {
 #endif
 
 const Cpu& cpu() {
-  static const Cpu found = detect();
+  static const Cpu& found = *new Cpu(detect());
   return found;
 }
 

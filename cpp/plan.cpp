@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "fp_environment.h"
+
 namespace conv1x1 {
 
 Order summation_order(size_t in_channels, size_t out_channels) {
@@ -330,9 +332,8 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
   plan.chunks = ceil_div(p.out_channels, plan.chunk_filters);
 }
 
-}  // namespace
-
-Plan make_plan(const Problem& p, const Machine& machine, int max_threads) {
+// A call of its own, so that none of its arithmetic comes before or after the modes are set.
+[[gnu::noinline]] Plan choose(const Problem& p, const Machine& machine, int max_threads) {
   Plan plan;
   plan.table = machine.table;
   plan.order = p.arithmetic == DType::int32 ? Order::chain : summation_order(p.in_channels, p.out_channels);
@@ -382,6 +383,13 @@ Plan make_plan(const Problem& p, const Machine& machine, int max_threads) {
     elements += round_up(plan.y_pitch * (rows ? plan.tile_pixels : plan.chunk_filters), line) * p.halves;
   plan.scratch_bytes = elements * static_cast<size_t>(size);
   return plan;
+}
+
+}  // namespace
+
+Plan make_plan(const Problem& p, const Machine& machine, int max_threads) {
+  const DefaultArithmetic arithmetic_mode;
+  return choose(p, machine, max_threads);
 }
 
 }  // namespace conv1x1

@@ -34,11 +34,21 @@ bool is_integer(DType dtype) {
   return dtype != DType::float32 && dtype != DType::float64 && dtype != DType::float16 && dtype != DType::bfloat16;
 }
 
+namespace {
+
+// Of the least stride too, which has no opposite.
+size_t magnitude(ptrdiff_t stride) {
+  const size_t bits = static_cast<size_t>(stride);
+  return stride < 0 ? 0 - bits : bits;
+}
+
+}  // namespace
+
 void memory_order(const Array& a, int* axes) {
   for (int i = 0; i < a.rank; ++i) axes[i] = i;
-  const auto step = [&](int axis) { return std::abs(a.strides[axis]); };
+  const auto step = [&](int axis) { return magnitude(a.strides[axis]); };
   bool c_order = true;
-  ptrdiff_t outer = std::numeric_limits<ptrdiff_t>::max();
+  size_t outer = std::numeric_limits<size_t>::max();
   for (int i = 0; i < a.rank && c_order; ++i) {
     if (a.shape[i] == 1 || step(i) == 0) continue;
     c_order = step(i) <= outer;
@@ -89,13 +99,16 @@ bool Runs::next(Run& run) {
 
 namespace {
 
+// Wraps around where there can be no such array: it is only planned for.
+ptrdiff_t extent_of(size_t n, ptrdiff_t stride) { return static_cast<ptrdiff_t>(n * static_cast<size_t>(stride)); }
+
 PixelAxes merge(const PixelAxes& axes, bool by_x, bool by_y, bool by_residual) {
   PixelAxes merged;
   for (const PixelAxis& inner : axes) {
     PixelAxis* outer = merged.empty() ? nullptr : &merged.back();
-    const ptrdiff_t n = static_cast<ptrdiff_t>(inner.n);
-    if (outer && (!by_x || outer->x == n * inner.x) && (!by_y || outer->y == n * inner.y) &&
-        (!by_residual || outer->residual == n * inner.residual))
+    if (outer && (!by_x || outer->x == extent_of(inner.n, inner.x)) &&
+        (!by_y || outer->y == extent_of(inner.n, inner.y)) &&
+        (!by_residual || outer->residual == extent_of(inner.n, inner.residual)))
       *outer = {outer->n * inner.n, inner.x, inner.y, inner.residual};
     else
       merged.push_back(inner);
@@ -120,8 +133,10 @@ void extent(const Array& a, const char*& low, const char*& high) {
 
 namespace {
 
-// An array of so many channels, `stride` bytes apart.
+// An array of so many channels, `stride` bytes apart. Where nobody walks along them, it may be any number, beyond all
+// arithmetic too.
 Side side_of(const Array& a, size_t channels, ptrdiff_t stride, bool pairs) {
+  if (channels <= 1) stride = static_cast<ptrdiff_t>(element_bytes(a));
   Side side{a.dtype, a.swapped, stride};
   if (!a.is_complex) return side;
   const ptrdiff_t part = static_cast<ptrdiff_t>(size_of(a.dtype));
@@ -167,18 +182,19 @@ Problem make_problem(DType arithmetic, const Array& x, const Array& y, const Arr
 
   PixelAxes axes;
   p.pixels = 1;
+  const bool empty = std::find(y.shape, y.shape + y.rank, 0) != y.shape + y.rank;
   for (int i = 0; i < x.rank; ++i) {
     if (i == channel_axis) continue;
     const int j = i > channel_axis && !keep_axis ? i - 1 : i;
     const size_t n = static_cast<size_t>(y.shape[j]);
     p.pixels *= n;
-    if (n == 1) continue;
+    if (n == 1 || empty) continue;
     axes.push_back(
         {n, x.strides[i] * static_cast<ptrdiff_t>(steps[i]), y.strides[j], residual ? residual->strides[j] : 0});
   }
   // The result decides the order of the pixels: its innermost axis is walked last.
   std::stable_sort(axes.begin(), axes.end(),
-                   [](const PixelAxis& a, const PixelAxis& b) { return std::abs(a.y) > std::abs(b.y); });
+                   [](const PixelAxis& a, const PixelAxis& b) { return magnitude(a.y) > magnitude(b.y); });
   if (p.halves == 2 && !has_bias && halves_alternate(p, axes)) {
     axes.push_back({2, p.x.half, p.y.half, p.residual.half});
     p.pixels *= 2;
@@ -213,8 +229,9 @@ bool may_overlap_itself(const Array& a) {
   int count = 0;
   for (int i = 0; i < a.rank; ++i) {
     if (a.shape[i] == 0) return false;
+    if (a.shape[i] == 1) continue;
     const ptrdiff_t stride = std::abs(a.strides[i]);
-    if (a.shape[i] > 1) steps[count++] = {stride, stride * (a.shape[i] - 1)};
+    steps[count++] = {stride, stride * (a.shape[i] - 1)};
   }
   std::sort(steps, steps + count, [](const Step& s, const Step& t) { return s.stride < t.stride; });
   ptrdiff_t covered = static_cast<ptrdiff_t>(element_bytes(a));

@@ -95,18 +95,20 @@ class Pool {
     std::vector<std::thread> leaving;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      dismissed_.store(true, std::memory_order_relaxed);
+      dismissing_.fetch_add(1, std::memory_order_relaxed);
       leaving.swap(helpers_);
       placed_ = 0;
     }
     wake_.notify_all();
     for (std::thread& helper : leaving) helper.join();
-    dismissed_.store(false, std::memory_order_relaxed);
+    dismissing_.fetch_sub(1, std::memory_order_relaxed);
   }
 
  private:
+  bool dismissed() const { return dismissing_.load(std::memory_order_relaxed) > 0; }
+
   void help_with(const Job& job) {
-    while (!dismissed_.load(std::memory_order_relaxed)) {
+    while (!dismissed()) {
       const size_t i = next_.fetch_add(1, std::memory_order_relaxed);
       if (i >= job.units) return;
       job.unit(job.context, i);
@@ -116,7 +118,7 @@ class Pool {
   // As many helpers as the system grants: with fewer, or none, the job still gets done. None while others are being
   // sent home, since they would leave as well.
   void start_helpers(size_t count) {
-    if (dismissed_.load(std::memory_order_relaxed)) return;
+    if (dismissed()) return;
     try {
       while (helpers_.size() < count) helpers_.emplace_back([this] { help(); });
     } catch (const std::system_error&) {
@@ -140,8 +142,8 @@ class Pool {
   void help() {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
-      wake_.wait(lock, [this] { return dismissed_.load(std::memory_order_relaxed) || (job_ && wanted_ > 0); });
-      if (dismissed_.load(std::memory_order_relaxed)) return;
+      wake_.wait(lock, [this] { return dismissed() || (job_ && wanted_ > 0); });
+      if (dismissed()) return;
       const Job& job = *job_;
       --wanted_;
       inside_.fetch_add(1, std::memory_order_relaxed);
@@ -151,8 +153,7 @@ class Pool {
       lock.lock();
       if (inside_.fetch_sub(1, std::memory_order_release) == 1) done_.notify_all();
       lock.unlock();
-      watch(
-          [&] { return jobs_.load(std::memory_order_relaxed) != seen || dismissed_.load(std::memory_order_relaxed); });
+      watch([&] { return jobs_.load(std::memory_order_relaxed) != seen || dismissed(); });
       lock.lock();
     }
   }
@@ -164,10 +165,10 @@ class Pool {
   const Job* job_ = nullptr;
   int callers_cpu_ = -1;  // that the first `placed_` helpers keep off
   size_t placed_ = 0;
-  int wanted_ = 0;               // helpers the job may still take
-  std::atomic<int> inside_{0};   // helpers at work on it
-  std::atomic<size_t> jobs_{0};  // so far
-  std::atomic<bool> dismissed_{false};
+  int wanted_ = 0;                  // helpers the job may still take
+  std::atomic<int> inside_{0};      // helpers at work on it
+  std::atomic<size_t> jobs_{0};     // so far
+  std::atomic<int> dismissing_{0};  // threads at it: two may fork at once, and both must find that all helpers left
   std::atomic<size_t> next_{0};
 };
 

@@ -48,7 +48,8 @@ double number(Given from, size_t index) {
     case DType::int16: return number_at<int16_t>(from.data, index);
     case DType::uint16: return number_at<uint16_t>(from.data, index);
     case DType::int32: return number_at<int32_t>(from.data, index);
-    default: return number_at<double>(from.data, index);
+    case DType::float64: return number_at<double>(from.data, index);
+    default: return 0;  // Weights::reads refuses it
   }
 }
 
@@ -160,6 +161,19 @@ const char* PackedWeights::bias_at(size_t group, size_t filter, bool other_one) 
 }
 
 const char* PackedWeights::scale_at(size_t group, size_t filter) const { return of_filter(scale, group, filter); }
+
+bool Weights::reads(DType dtype) {
+  switch (dtype) {
+    case DType::float32:
+    case DType::float64:
+    case DType::int8:
+    case DType::uint8:
+    case DType::int16:
+    case DType::uint16:
+    case DType::int32: return true;
+    default: return false;
+  }
+}
 
 Weights::Weights(Given weight, Given bias, Given scale, size_t groups_, size_t out_channels_, size_t in_channels_)
     : groups(groups_),

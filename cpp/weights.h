@@ -62,6 +62,9 @@ class Weights {
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
 
+  // Whether numbers of this type are read.
+  static bool reads(DType);
+
   // `form`: plain or imaginary of real weights, pairs or doubled of complex ones; for sums of floats.
   const PackedWeights& packed(Operand, size_t width, Form form = Form::plain) const;
 

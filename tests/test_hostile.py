@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import mmap
 from itertools import product
 from typing import Any
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
 from conv1x1 import Conv1x1, _check, _conv1x1, conv1x1, reference
+
+if importlib.util.find_spec("ml_dtypes"):
+    importlib.import_module("ml_dtypes")  # which teaches NumPy the name
 
 REPEATABLE = settings(derandomize=True, deadline=None, max_examples=600, database=None)
 
@@ -252,21 +256,104 @@ def test_arrays_that_call_back() -> None:
         layer(x.reshape(2, 3), Says(resize), out)
 
 
+COLLECTOR = """
+import gc, sys
+import numpy as np
+import conv1x1 as c11
+
+def calls(pixels, options):
+    "Names of arrays to resize, and what to do with them."
+    def arrays():
+        a = {n: np.ones((pixels, 128), np.float32) for n in ("x", "residual", "out")}
+        return a | {"w": np.ones((128, 128), np.float32), "bias": np.ones(128, np.float32)}
+
+    for out in (False, "out", "x"):
+        for form in ("layer", "function"):
+            for name in ("x", "residual", "w", "bias", *(["out"] if out else [])):
+                a = arrays()
+                given = {"residual": a["residual"], "threads": 1} | ({"out": a[out][:]} if out else {})
+                if out == "out":
+                    given["out"] = a["out"]
+                if form == "layer":
+                    layer = c11.Conv1x1(a["w"], a["bias"], **options)
+                    yield a, name, lambda: layer(a["x"], **given)
+                else:
+                    yield a, name, lambda: c11.conv1x1(a["x"], a["w"], a["bias"], **options, **given)
+
+def resize(phase, info):
+    if target:
+        try:
+            target.pop().resize((1,), refcheck=False)
+        except ValueError:
+            pass
+
+target, collected = [], 0
+gc.callbacks.append(resize)
+for pixels in (3, 1500):
+    for options in ({}, {"activation": "relu"}):
+        for allocations in range(1, 12):  # until it happens
+            for a, name, call in calls(pixels, options):
+                gc.set_threshold(1_000_000)
+                gc.collect()
+                target.append(a[name])
+                gc.set_threshold(allocations)
+                try:
+                    call()
+                except (ValueError, RuntimeError):
+                    collected += 1
+                gc.set_threshold(1_000_000)
+                target.clear()
+assert collected > 50, collected
+print("done")
+"""
+
+
+def test_a_collector_that_resizes_arrays(fresh_python: Any) -> None:
+    """Garbage may be collected wherever something is allocated, and what then runs may change any array of the call."""
+    run = fresh_python(COLLECTOR)
+    assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr
+
+
+def wrong_spec(weight: Any, bias: Any = None, axis: Any = -1, groups: Any = 1, name: Any = "", more: Any = None) -> Any:
+    return weight, bias, axis, True, 1, groups, (name, 0.0, 0.0), None, more
+
+
+ONES = np.ones((4, 3), np.float32)
+#: What the core reads is float32, float64 and integers up to 32 bits.
+UNREAD = [
+    *("float16", "bool", "int64", "uint64", "uint32", "longdouble", "O", "U1", "S2", "V4"),
+    *(
+        "datetime64[s]",
+        "timedelta64[s]",
+        ">f4",
+        [("re", "f4"), ("im", "f4")],
+        *(["bfloat16"] if importlib.util.find_spec("ml_dtypes") else []),
+    ),
+]
 WRONG_SPECS: list[tuple[Any, ...]] = [
     (),
-    (np.ones((4, 3), np.float32),),
-    (np.ones((4, 3), np.float32), None, -1, True, 1, 0, ("", 0.0, 0.0), None),
-    (np.ones((4, 3), np.float32), None, -1, True, 1, 3, ("", 0.0, 0.0), None),
-    (np.ones((4, 3), np.float32), None, -1, True, 1, -1, ("", 0.0, 0.0), None),
-    (np.ones((4, 3), np.float32), None, 2**40, True, 1, 1, ("", 0.0, 0.0), None),
-    (np.ones((4, 3), np.float32), None, -1, True, 1, 1, ("nonsense", 0.0, 0.0), None),
-    (np.ones((4, 3), np.float32), None, -1, True, 1, 1, (), None),
-    (np.ones((4, 6), np.float32)[:, ::2], None, -1, True, 1, 1, ("", 0.0, 0.0), None),
-    (np.ones((4, 3), np.float32).T, None, -1, True, 1, 1, ("", 0.0, 0.0), None),
-    (np.ones((4, 3), np.float32), np.ones(3, np.float32), -1, True, 1, 1, ("", 0.0, 0.0), None),
-    (np.ones((4, 3), np.float32), np.ones(8, np.float32)[::2], -1, True, 1, 1, ("", 0.0, 0.0), None),
-    (np.ones((4, 3), np.int32), None, -1, True, 1, 1, ("", 0.0, 0.0), None),
-    ([[1.0]], None, -1, True, 1, 1, ("", 0.0, 0.0), None),
+    (ONES,),
+    wrong_spec(ONES)[:8],
+    wrong_spec(ONES, groups=0),
+    wrong_spec(ONES, groups=3),
+    wrong_spec(ONES, groups=-1),
+    wrong_spec(ONES, axis=2**40),
+    wrong_spec(ONES, name="nonsense"),
+    (*wrong_spec(ONES)[:6], (), None, None),
+    wrong_spec(np.ones((4, 6), np.float32)[:, ::2]),
+    wrong_spec(ONES.T),
+    wrong_spec(np.ones((4, 3, 1), np.float32)),
+    wrong_spec(np.ones(3, np.float32)),
+    wrong_spec(ONES, np.ones(3, np.float32)),
+    wrong_spec(ONES, np.ones(8, np.float32)[::2]),
+    wrong_spec(ONES, 1.0),
+    wrong_spec([[1.0]]),
+    wrong_spec(None),
+    wrong_spec(np.ones((4, 3), np.int8), more=(np.ones(3, np.float32), -1.0, 1.0, 0)),
+    wrong_spec(np.ones((4, 3), np.int8), more=([1.0] * 4, -1.0, 1.0, 0)),
+    *(wrong_spec(np.zeros((4, 3), t)) for t in UNREAD),
+    *(wrong_spec(ONES, np.zeros(4, t)) for t in UNREAD),
+    *(wrong_spec(np.ones((4, 3), np.int8), more=(np.zeros(4, t), -1.0, 1.0, 0)) for t in (*UNREAD, "F", "D")),
 ]
 
 
@@ -275,6 +362,31 @@ def test_the_core_does_not_trust_python(spec: tuple[Any, ...]) -> None:
     """A spec that did not come from _check is refused, not computed with."""
     with pytest.raises((TypeError, ValueError, IndexError, RuntimeError)):
         _conv1x1.Layer(spec)  # type: ignore[arg-type]
+
+
+def test_the_core_holds_on_to_what_it_looked_at() -> None:
+    """Numbers that run Python when they are read come before the arrays; and those of a layer stay where they are."""
+
+    class Resizes:
+        def __init__(self, array: Any) -> None:
+            self.array = array
+
+        def __index__(self) -> int:
+            self.array.resize((1, 1), refcheck=False)
+            return 1
+
+    for which in (0, 1):
+        arrays = [np.ones((2000, 2000), np.float32), np.ones(2000, np.float32)]
+        with pytest.raises((TypeError, ValueError)):
+            _conv1x1.Layer(wrong_spec(*arrays, axis=Resizes(arrays[which])))
+    weight, bias = np.ones((9, 40), np.float32), np.ones(9, np.float32)
+    layer, x = _conv1x1.Layer(wrong_spec(weight, bias)), np.ones((5000, 40), np.float32)
+    for array in (weight, bias):
+        with pytest.raises(ValueError, match="cannot resize"):
+            array.resize((1,), refcheck=False)
+    assert (layer(x) == 41).all()
+    with pytest.raises((TypeError, ValueError)):
+        layer._plan(x, None, Resizes(x))
 
 
 @pytest.mark.parametrize("step", [0, -1, -(2**70), 2**70])

@@ -176,6 +176,41 @@ def test_exit_with_a_daemon_thread_inside_a_call(fresh_python: Any) -> None:
     done(fresh_python(EXIT, TIMES="5"))
 
 
+#: Registered before anything of the package's, this runs after all of its that is destroyed at exit; what is freed is
+#: overwritten (MALLOC_PERTURB_).
+LATE = """
+import ctypes, signal
+signal.alarm(50)
+libc = ctypes.CDLL(None)
+late = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: compute())
+libc.__cxa_atexit(late, None, None)
+import numpy as np
+from conv1x1 import Conv1x1, _conv1x1, conv1x1
+
+w, x = np.ones((8, 64)), np.ones((50, 64))
+layers = [Conv1x1(w.astype(t)) for t in (np.float32, np.float64, np.int8)]
+pixels = [x.astype(t) for t in (np.float32, np.float64, np.uint8)]
+config = _conv1x1.config()
+for layer, data in zip(layers, pixels):
+    layer(data)
+
+def compute():
+    right = _conv1x1.config() == config
+    for layer, data in zip(layers, pixels):
+        for a in (data, data[1:]):
+            right &= layer.plan(a)["threads"] == 1 and bool((layer(a) == 64).all())
+            right &= bool((conv1x1(a, layer.weight) == 64).all())
+    print("done" if right else "wrong", flush=True)
+
+libc.exit(0)
+"""
+
+
+def test_nothing_that_calls_use_is_destroyed_at_exit(fresh_python: Any) -> None:
+    """A thread may still be inside a call then."""
+    done(fresh_python(LATE, MALLOC_PERTURB_="165"))
+
+
 # ----------------------------------------------------------------------------------------------------- fork
 
 FORKS = (

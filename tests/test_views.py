@@ -297,6 +297,28 @@ def test_axes_of_no_length(fresh_python: Any) -> None:
     assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr
 
 
+@pytest.mark.parametrize("step", [2**61, 2**62, 2**63 - 8, -(2**62), -(2**63)])
+def test_strides_that_nobody_walks_along(exact: Any, isa: str, step: int) -> None:
+    """Of axes of one element, and of arrays without any: no arithmetic with them may overflow (as UBSan sees)."""
+    for dtype, filters in itertools.product(("float32", "uint8", "float16"), (1, 3, 9)):
+        for axis in (-1, 0):
+            x, w = exact(1, 1, 1, most=3).astype(dtype), exact(filters, 1, most=3).astype(np.int8)
+            odd = as_strided(x, strides=(step,) * 3)
+            layer = Conv1x1(w, channel_axis=axis, stride=2**62)
+            expected = Conv1x1(w, channel_axis=axis)(x)
+            out = np.empty_like(expected)
+            strides = [s if n > 1 else step for n, s in zip(out.shape, out.strides, strict=True)]
+            odd_out = as_strided(out, strides=strides)
+            assert layer(odd, np.zeros_like(out), odd_out) is odd_out
+            np.testing.assert_array_equal(out, expected)
+            np.testing.assert_array_equal(conv1x1(odd, w, channel_axis=axis), expected)
+            assert layer.plan(odd)["tiles"] == 1
+    for shape in [(0, 3, 2), (3, 0, 2), (3, 2, 0)]:
+        empty = as_strided(np.empty(shape, np.float32), strides=(step, 8, 4))
+        layer = Conv1x1(np.ones((3, shape[2]), np.float32), stride=2**62)
+        assert layer(empty).shape == layer(empty, out=layer(empty)).shape == (*((n + 1) // 3 for n in shape[:2]), 3)
+
+
 @pytest.mark.parametrize("filters", [1, 4, 5, 40])
 def test_no_channels_leave_the_bias(isa: str, filters: int) -> None:
     bias = np.arange(filters, dtype=np.float32)

@@ -601,11 +601,17 @@ void test_forks() {
     wrong += large.run(table, 3) != alone;
     return wrong == 0;
   };
+  alarm(300);  // a helper that is never sent home would be waited for
   for (int i = 0; i < 3; ++i) check(fork_between_calls(), "the same bits on both sides of a fork");
+  // Two at once: neither brings back helpers that the other is sending home.
+  at_once(2, [&](int) {
+    for (int i = 0; i < 100; ++i) check(fork_between_calls(), "the same bits where two fork at once");
+  });
   at_once(3, [&](int caller) {
     for (int i = 0; i < 10; ++i)
       check(caller == 0 ? fork_between_calls() : large.run(table, 3) == alone, "the same bits while another forks");
   });
+  alarm(0);
 }
 
 void test_stop() {
