@@ -25,7 +25,7 @@ from conv1x1 import (
 )
 
 TYPES = ["float16", "float32", "float64", "bool", "uint8", "int8", "uint16", "int16", "int32", "int64"]
-TYPES += ["complex64", "complex128"]
+TYPES += ["uint32", "uint64", "complex64", "complex128"]
 BFLOAT16 = importlib.util.find_spec("ml_dtypes") is not None
 if BFLOAT16:
     importlib.import_module("ml_dtypes")  # which teaches NumPy the name
@@ -61,7 +61,10 @@ def ordered(order: str) -> Callable[[Any], Any]:
 
 def twice_swapped(a: Any) -> Any:
     """As a reader of foreign files does; the dtype says whose order it is in."""
-    return ordered(OTHER)(a).byteswap().view(a.dtype.newbyteorder(OWN))
+    foreign = ordered(OTHER)(a)
+    if a.dtype.itemsize == 2:  # ml_dtypes before 0.5 does not swap bfloat16
+        foreign = foreign.view(np.uint16)
+    return foreign.byteswap().view(a.dtype.newbyteorder(OWN))
 
 
 def with_metadata(a: Any) -> Any:
@@ -82,7 +85,7 @@ def as_packed_field(a: Any) -> Any:
 
 def by_another_c_name(a: Any) -> Any:
     """Of the types that C has two names for."""
-    same_size = [c for c in "iqlp" if np.dtype(c) == a.dtype and c != a.dtype.char]
+    same_size = [c for c in "iqlpIQLP" if np.dtype(c) == a.dtype and c != a.dtype.char]
     return a.astype(same_size[0]) if same_size else a
 
 
@@ -178,7 +181,7 @@ def test_every_argument_of_every_entry(dtype: str, spelling: str) -> None:
         assert Conv1x1(w).plan(spelled(x, spelling)) == Conv1x1(w).plan(x)
 
 
-@pytest.mark.parametrize(("dtype", "spelling"), [p for p in EVERY if p.values[0] != "bool"])
+@pytest.mark.parametrize(("dtype", "spelling"), [p for p in EVERY if p.values[0] not in ("bool", "uint32", "uint64")])
 def test_out(dtype: str, spelling: str) -> None:
     x, w = numbers("uint8", 5, 3), numbers("uint8", 2, 3)
     expected = conv1x1(x, w, dtype=dtype)
@@ -198,7 +201,7 @@ def test_out(dtype: str, spelling: str) -> None:
         assert np.array_equal(both.astype(complex), plain.astype(complex))
 
 
-@pytest.mark.parametrize(("dtype", "spelling"), [p for p in EVERY if p.values[0] != "bool"])
+@pytest.mark.parametrize(("dtype", "spelling"), [p for p in EVERY if p.values[0] not in ("bool", "uint32", "uint64")])
 def test_the_type_asked_for(dtype: str, spelling: str) -> None:
     x, w = numbers("float32", 5, 3), numbers("float32", 2, 3)
     asked = getattr(spelled(np.zeros(1, dtype), spelling), "dtype", None)

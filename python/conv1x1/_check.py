@@ -386,11 +386,12 @@ def call(
             raise ValueError(f"residual has shape {residual.shape}, expected the result's, {shape}")
     if out is not None:
         check_out(out, shape, spec_.dtype)
-    check_complex(spec_, a, residual, out)
-    check_sums(spec_, a, residual, out)
     threads = None if threads is None else positive_int(threads, "threads")
     masked = finish(a, residual, position, steps, spec_.weight.shape[0], spec_.keep_axis)
-    return bare(a), None if residual is None else bare(residual), out, threads, masked
+    a, residual = bare(a), None if residual is None else bare(residual)
+    check_complex(spec_, a, residual, out)
+    check_sums(spec_, a, residual, out)
+    return a, residual, out, threads, masked
 
 
 def is_complex(dtype: np.dtype[Any]) -> bool:

@@ -44,7 +44,7 @@ def explain(
     Parameters
     ----------
     x, w, bias, channel_axis, stride, groups, activation, residual, dtype
-        As in `conv1x1`.
+        As in `conv1x1`; of masked arrays, their data.
     at : int or tuple of int, optional
         The pixel of the result, one index for each of its axes besides the channels. Missing indices in front
         are 0, so that `(i, j)` is in the first image of a batch; negative ones count from the end.
