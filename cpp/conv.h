@@ -18,7 +18,7 @@ struct Epilogue {
 };
 
 // One layer of a list. The first layer's x and the last one's y are the call's arrays; what lies between is handed
-// on within a tile, and never becomes an array. One convolution is a list of one.
+// on within a tile, and never becomes an array. One convolution is a list of one. One of two halves stands alone.
 struct Layer {
   Data data;
   const Problem* problem;

@@ -20,7 +20,7 @@ bool plain_rows(size_t in_channels, size_t out_channels) {
 bool planes(const Problem& p) {
   const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.arithmetic));
   const auto plane = [&](const Side& side, ptrdiff_t pixel) {
-    return side.dtype == p.arithmetic && !side.swapped && !side.pair && pixel == size;
+    return side.dtype == p.arithmetic && !side.swapped && pixel == size;
   };
   return !p.all.empty() && plane(p.x, p.all.back().x) && plane(p.y, p.all.back().y);
 }
@@ -324,11 +324,10 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
   plan.tile_pixels = tile;
   if (cuts_filters) {
     const size_t most = plan.table->isa == Isa::portable ? longest_portable_unit : longest_unit;
-    const size_t filters = most / (tile * std::max<size_t>(p.in_channels, 1)),
+    const size_t filters = most / (tile * p.halves * std::max<size_t>(p.in_channels, 1)),
                  step = rows ? column : plan.family->width;
     plan.chunk_filters = std::min(plan.chunk_filters, std::max(filters / step, size_t{1}) * step);
   }
-  if (p.pairs_filters) plan.chunk_filters = round_up(plan.chunk_filters, 2);
   plan.chunks = ceil_div(p.out_channels, plan.chunk_filters);
 }
 

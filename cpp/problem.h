@@ -85,7 +85,7 @@ struct Problem {
   size_t out_channels = 0;  // in each group
   Side x, y, residual;
   bool adds_residual = false;
-  bool pairs_filters = false;  // filters 2k and 2k + 1 are the parts of a complex one
+  bool pairs_filters = false;  // filters 2k and 2k + 1 are the parts of a complex one; vectors never part them
   bool real_residual = false;  // of a complex result: for its real parts alone
   PixelAxes all;               // merged where x, y and residual all allow it
   PixelAxes source;            // merged for x alone

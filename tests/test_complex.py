@@ -162,6 +162,50 @@ def test_every_instruction_set_and_orientation(mix: str, isa: str) -> None:
             assert np.array_equal(np.moveaxis(z, axis, -1), y), (orientation, layout)
 
 
+@pytest.mark.parametrize("channels", [3001, 3002, 3004, 5503])
+def test_many_channels(channels: int) -> None:
+    """Pairs stay together where channels go in blocks."""
+    random = np.random.default_rng(0)
+    x, w = numbers(random, (50, channels), "F"), numbers(random, (20, channels), "F")
+    y = conv1x1(x, w)
+    for layout in LAYOUTS:
+        turned, axis = laid_out(x, layout)
+        assert same_bits(np.moveaxis(conv1x1(turned, w, channel_axis=axis), axis, -1), y)
+
+
+@pytest.mark.parametrize(("channels", "filters"), [(5, 7), (1, 1), (2, 2), (40, 1)])
+def test_numbers_that_share_memory(channels: int, filters: int) -> None:
+    """Complex numbers that begin every four bytes: a part of one is the other part of the next."""
+    random = np.random.default_rng(0)
+    memory = random.normal(size=10_000).astype("f")
+    w = numbers(random, (filters, channels), "F")
+    for x_strides, residual_strides in product(
+        [(4, 4), (4, 8), (4, 80), (8 * channels, 4), (4 * channels, 4)], repeat=2
+    ):
+        x = as_strided(memory.view("F"), (60, channels), x_strides)
+        residual = as_strided(memory[1:9001].view("F"), (60, filters), residual_strides)
+        for weights in (w, w.real.copy()):
+            wanted = conv1x1(x.copy(), weights, residual=residual.copy())
+            assert same_bits(conv1x1(x, weights, residual=residual), wanted)
+            out = np.empty((60, filters), "F")
+            assert same_bits(Conv1x1(weights)(x, residual, out), wanted)
+
+
+def test_calls_that_differ_in_one_thing() -> None:
+    """A plan is kept by shape, strides and types: here for whole numbers and for their parts at the same places."""
+    random = np.random.default_rng(0)
+    x, w = numbers(random, (9, 6), "F"), numbers(random, (4, 6), "F")
+    for layer in (Conv1x1(w.real), Conv1x1(w.real, [1, 2, 3, 4])):
+        out, parts = np.empty((9, 4), "F"), np.empty((9, 4), "F")
+        for _ in range(2):
+            layer(x, out=out)
+            layer(x.real, out=parts.real)
+            assert same_bits(np.array(out.real), np.array(parts.real))
+    for residual in (numbers(random, (9, 4), "F"), numbers(random, (9, 4), "f"), numbers(random, (9, 8), "f")[:, ::2]):
+        added = Conv1x1(w)(x, residual)
+        assert np.allclose(added, x @ w.T + residual, atol=1e-5)
+
+
 def test_strides_and_batches() -> None:
     random = np.random.default_rng(0)
     x, w = numbers(random, (2, 9, 11, 6), "F"), numbers(random, (4, 6), "F")
@@ -279,6 +323,13 @@ def test_out_over_x() -> None:
             x, out = a[: 3 - shift], a[shift:]
             expected = conv1x1(x.copy(), w)
             assert np.array_equal(conv1x1(x, w, out=out), expected)
+        # By one part alone: the last imaginary part of x is the first real one of the result, and the other way round.
+        for x_first in (True, False):
+            floats = numbers(random, 2 * memory.size, "f")
+            places = [floats[: memory.size].view("F"), floats[memory.size - 1 : -1].view("F")]
+            x, out = (a[: memory.size // 2].reshape(-1, 8) for a in (places if x_first else places[::-1]))
+            expected = conv1x1(x.copy(), w)
+            assert same_bits(conv1x1(x, w, out=out), expected)
         # Of one array's parts: they share no byte, so that nothing goes through a temporary array.
         a = memory.copy()
         conv1x1(a.real, w.real, out=a.imag)
@@ -334,6 +385,9 @@ def test_nothing_is_copied_as_a_whole() -> None:
         finally:
             tracemalloc.stop()
         assert layer.plan(a)["scratch_bytes"] < 2_000_000
+        if layout == "last" and weights.dtype == np.float32:  # both halves of a tile of results
+            plan = layer.plan(a)
+            assert plan["scratch_bytes"] >= 2 * 4 * plan["tile_pixels"] * plan["chunk_filters"]
     assert not Conv1x1(w).plan(x)["scratch_bytes"]
     assert not Conv1x1(w.real, channel_axis=0).plan(np.moveaxis(x, -1, 0).copy())["scratch_bytes"]
 
@@ -353,6 +407,9 @@ def test_scratch_of_any_problem(seed: int) -> None:
         x = as_strided(np.zeros(1, dtype), shape, strides)
         w = np.zeros((filters * groups, channels), random.choice(["f4", "c8"]))
         plan = Conv1x1(w, channel_axis=axis, groups=groups).plan(x, threads=int(random.choice([1, 2, 300])))
+        if w.dtype == "c8":
+            assert plan["chunk_filters"] % 2 == 0
+            assert plan["channel_block"] % 2 == 0 or strides[axis] == x.itemsize
         one_pixel = 16 * channels + 600 if plan["order"] == "lanes" and plan["stages_x"] else 0
         assert plan["scratch_bytes"] <= max(2_000_000, one_pixel), plan
 

@@ -235,6 +235,33 @@ def test_every_type_of_weights_and_bias(exact: Any, isa: str, w_type: str, at_en
         assert fence.intact()
 
 
+@pytest.mark.parametrize("x_type", ["c8", "c16", ">c8", "f4"])
+@pytest.mark.parametrize("w_type", ["c8", "f8"])
+def test_complex_numbers(exact: Any, isa: str, x_type: str, w_type: str, at_end: bool) -> None:
+    """Channels in pairs, which are taken apart and put together, and pixels in halves."""
+
+    def numbers(*shape: int, dtype: str, seed: int) -> Any:
+        a = exact(*shape, most=3, seed=seed)
+        return (a + 1j * exact(*shape, most=3, seed=seed + 1) if "c" in dtype else a).astype(dtype)
+
+    gaps, types = cycle([0, 3, 0]), cycle(["c8", "c16", ">c8"])
+    for (channels, filters), pixels, axis in product([(1, 1), (3, 2), (17, 5), (33, 2), (33, 1)], [1, 9, 40], [-1, 0]):
+        fence, y_type = Fence(at_end, next(gaps)), next(types)
+        x, w = numbers(pixels, channels, dtype=x_type, seed=1), numbers(filters, channels, dtype=w_type, seed=3)
+        bias, residual = numbers(filters, dtype="c8", seed=5), numbers(pixels, filters, dtype=y_type, seed=7)
+        wanted = x.astype(complex) @ w.astype(complex).T + bias + residual
+        x, residual, wanted = (turned(a, axis) for a in (x, residual, wanted))
+        x, residual, out = fence.read(x), fence.read(residual), fence.write(wanted.shape, y_type)
+        layer = Conv1x1(w, bias, channel_axis=axis)
+        for orientation in (None, "pixels_as_rows", "pixels_as_lanes"):
+            with restricted(isa=isa, orientation=orientation):
+                layer(x, residual, out)
+            np.testing.assert_array_equal(out, wanted)
+            out[...] = blank(y_type)
+        layer(x, residual, out)
+        assert fence.intact()
+
+
 @pytest.mark.parametrize(("x_type", "y_type"), [("f4", "f4"), ("f4", "f8"), ("f8", "f4")])
 @pytest.mark.parametrize("orientation", ["pixels_as_rows", "pixels_as_lanes"])
 def test_moves(exact: Any, isa: str, orientation: str, x_type: str, y_type: str, at_end: bool) -> None:
