@@ -192,8 +192,9 @@ struct Settings {
   size_t out_channels = 0;
   Epilogue epilogue;
   std::optional<ElementType> result;
-  int result_number = -1;   // NumPy's, of that type
-  bool is_complex = false;  // whatever x and the residual are, by weights, bias or the result asked for
+  int result_number = -1;       // NumPy's, of that type
+  bool is_complex = false;      // whatever x and the residual are, by weights, bias or the result asked for
+  std::optional<DType> pixels;  // of a quantised layer: the one type of x
   Factors factors;
 };
 
@@ -514,7 +515,7 @@ std::optional<PyObject*> call(const Settings& s, const Weights& weights, PyObjec
                               PyObject* out_object, PyObject* threads_object, bool checked, Attempt& attempt) {
   Array x, residual, out;
   Geometry g;
-  if (!view(x_object, x) || !locate(s, weights, x, g)) return not_canonical();
+  if (!view(x_object, x) || !locate(s, weights, x, g) || (s.pixels && x.dtype != *s.pixels)) return not_canonical();
   const auto fits = [&](const Array& a) { return std::equal(a.shape, a.shape + a.rank, g.shape, g.shape + g.rank); };
   const bool adds = residual_object != Py_None;
   if (adds && (!view(residual_object, residual, checked) || !fits(residual))) return not_canonical();
@@ -652,10 +653,11 @@ std::unique_ptr<LayerState> make_state(py::tuple spec) {
     s.result = dtype_of(asked.ptr());
     s.result_number = number_of(asked.ptr());
   }
-  if (!requantize.is_none()) {  // multipliers, lo, hi, zero point
+  if (!requantize.is_none()) {  // multipliers, lo, hi, zero point, x's type
     const auto parts = requantize.cast<py::tuple>();
     multipliers = parts[0];
     s.epilogue = {Activation::none, parts[1].cast<double>(), parts[2].cast<double>(), parts[3].cast<int>()};
+    s.pixels = dtype_of(py::object(parts[4]).ptr()).value().dtype;
   }
   for (PyObject* array : {weight.ptr(), bias.ptr(), multipliers.ptr()}) state->pins.add(array);
 
@@ -693,44 +695,50 @@ void layer_dealloc(PyObject* self) {
   Py_DECREF(type);
 }
 
-// Fills `values` from positional and keyword arguments; false with a TypeError set.
-bool parse(const char* const* names, PyObject** values, Py_ssize_t count, PyObject* const* args, size_t nargsf,
-           PyObject* kwnames) {
+// A layer's arguments: x by position or name, the others by name. A quantised layer takes no residual.
+constexpr const char* argument_names[] = {"x", "residual", "out", "threads"};
+
+const char* usage(bool quantized) {
+  return quantized ? "qlayer(x, *, out=None, threads=None)" : "layer(x, *, residual=None, out=None, threads=None)";
+}
+
+// Fills `values`; false with a TypeError set.
+bool parse(bool quantized, PyObject** values, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
   const Py_ssize_t positional = PyVectorcall_NARGS(nargsf);
-  if (positional > count) {
-    PyErr_Format(PyExc_TypeError,
-                 "a layer takes at most %zd arguments, got %zd: layer(x, residual=None, out=None, threads=None)", count,
-                 positional);
+  if (positional > 1) {
+    PyErr_Format(PyExc_TypeError, "a layer takes x alone by position, got %zd arguments: write %s, as in %s",
+                 positional, quantized ? "qlayer(x, out=a)" : "layer(x, residual=a) or layer(x, out=a)",
+                 usage(quantized));
     return false;
   }
-  for (Py_ssize_t i = 0; i < positional; ++i) values[i] = args[i];
+  if (positional == 1) values[0] = args[0];
   const Py_ssize_t keywords = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
   for (Py_ssize_t k = 0; k < keywords; ++k) {
     PyObject* name = PyTuple_GET_ITEM(kwnames, k);
-    Py_ssize_t i = 0;
-    while (i < count && PyUnicode_CompareWithASCIIString(name, names[i]) != 0) ++i;
-    if (i == count || i < positional) {
-      PyErr_Format(PyExc_TypeError,
-                   i == count ? "a layer has no argument %R: layer(x, residual=None, out=None, threads=None)"
-                              : "a layer got two values for argument %R",
-                   name);
+    size_t i = 0;
+    while (i < 4 && PyUnicode_CompareWithASCIIString(name, argument_names[i]) != 0) ++i;
+    if (i == 4 || (quantized && i == 1)) {
+      PyErr_Format(PyExc_TypeError, "a %slayer has no argument %R: %s", quantized ? "quantised " : "", name,
+                   usage(quantized));
+      return false;
+    }
+    if (i == 0 && positional == 1) {
+      PyErr_Format(PyExc_TypeError, "a layer got two values for argument %R", name);
       return false;
     }
     values[i] = args[positional + k];
   }
-  return true;
+  if (values[0]) return true;
+  PyErr_Format(PyExc_TypeError, "a layer needs an array: %s", usage(quantized));
+  return false;
 }
 
 PyObject* layer_call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
   return guarded([&]() -> PyObject* {
-    static const char* const names[] = {"x", "residual", "out", "threads"};
-    PyObject* values[] = {nullptr, Py_None, Py_None, Py_None};
-    if (!parse(names, values, 4, args, nargsf, kwnames)) return nullptr;
-    if (!values[0]) {
-      PyErr_SetString(PyExc_TypeError, "a layer needs an array: layer(x, residual=None, out=None, threads=None)");
-      return nullptr;
-    }
     const LayerState& state = *reinterpret_cast<LayerObject*>(self)->state;
+    const bool quantized = state.settings.factors.quantized;
+    PyObject* values[] = {nullptr, Py_None, Py_None, Py_None};
+    if (!parse(quantized, values, args, nargsf, kwnames)) return nullptr;
     const auto call_with = [&](PyObject* x, PyObject* residual, PyObject* out, PyObject* threads, bool checked) {
       return attempt_call({x, residual, out}, [&](Attempt& attempt) {
         return call(state.settings, *state.weights, x, residual, out, threads, checked, attempt);
@@ -739,7 +747,8 @@ PyObject* layer_call(PyObject* self, PyObject* const* args, size_t nargsf, PyObj
     PyObject* result = call_with(values[0], values[1], values[2], values[3], false);
     if (result != Py_NotImplemented) return result;
     Py_DECREF(result);
-    const py::object canonical = py::module_::import("conv1x1._check").attr("call");
+    const py::object canonical =
+        py::module_::import(quantized ? "conv1x1._check_quantized" : "conv1x1._check").attr("call");
     const auto made = py::reinterpret_steal<py::tuple>(outlast_exit([&] {
       return PyObject_CallFunctionObjArgs(canonical.ptr(), state.spec.ptr(), values[0], values[1], values[2], values[3],
                                           nullptr);
@@ -758,8 +767,12 @@ PyObject* layer_call(PyObject* self, PyObject* const* args, size_t nargsf, PyObj
   });
 }
 
+// layer._spec: the spec with arrays of its own, since whoever sets the shape or type of an array sets the layer's else.
 PyObject* layer_spec(PyObject* self, void*) {
-  return reinterpret_cast<LayerObject*>(self)->state->spec.inc_ref().ptr();
+  return guarded([&] {
+    const py::object& spec = reinterpret_cast<LayerObject*>(self)->state->spec;
+    return py::module_::import("conv1x1._check").attr("shown")(spec).release().ptr();
+  });
 }
 
 const char* order_name(Order order) { return order == Order::chain ? "chain" : "lanes"; }
@@ -820,6 +833,10 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     d["chunk_filters"] = plan.chunk_filters;
     d["channel_block"] = plan.channel_block;
     d["threads"] = plan.threads;
+    py::list strided;
+    for (int i = 0; i < x.rank; ++i)
+      if (g.steps[i] != 1) strided.append(i);
+    d["strided_axes"] = py::tuple(strided);
     d["stages_x"] = plan.stage_x;
     d["scratches_y"] = plan.scratch_y;
     d["scratch_bytes"] = plan.scratch_bytes;
@@ -862,6 +879,19 @@ PyType_Slot layer_slots[] = {{Py_tp_new, reinterpret_cast<void*>(layer_new)},
 
 PyType_Spec layer_type = {"conv1x1._conv1x1.Layer", sizeof(LayerObject), 0,
                           Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_VECTORCALL, layer_slots};
+
+// Says in words that `inspect` reads how objects of a type are called; a slot's own words are (*args, **kwargs). The
+// slot stays as it is: a function of Python's in its place would take twice the time of a small call.
+void document_call(const py::type& type, const std::string& arguments, const std::string& summary) {
+  const py::object before = type.attr("__call__");
+  const auto* slot = reinterpret_cast<PyWrapperDescrObject*>(before.ptr());
+  auto* documented = new wrapperbase(*slot->d_base);  // for as long as the type lives, and that is as long as we do
+  documented->doc = strdup(("__call__($self, /, " + arguments + ")\n--\n\n" + summary).c_str());
+  const auto call = py::reinterpret_steal<py::object>(
+      PyDescr_NewWrapper(reinterpret_cast<PyTypeObject*>(type.ptr()), documented, slot->d_wrapped));
+  if (!call) throw py::error_already_set();
+  type.attr("__call__") = call;
+}
 
 // ------------------------------------------------------------------------------------------ the one-shot
 
@@ -1073,6 +1103,7 @@ PYBIND11_MODULE(_conv1x1, m) {
   py::object type = py::reinterpret_steal<py::object>(PyType_FromSpec(&layer_type));
   if (!type || PyModule_AddFunctions(m.ptr(), functions) != 0) throw py::error_already_set();
   m.attr("Layer") = type;
+  m.def("document_call", document_call, py::arg("type"), py::arg("arguments"), py::arg("summary"));
   m.def("kernels", list_kernels);
   m.def("restrict", restrict_to, py::arg("isa") = py::none(), py::arg("kernel") = py::none(),
         py::arg("orientation") = py::none());

@@ -131,9 +131,9 @@ def test_more_threads_than_pixels_are_worth(normal: Any, isa: str, dtype: str, c
     x, w = normal(30_000, channels, dtype=dtype), normal(filters, channels, dtype=dtype)
     residual = normal(30_000, filters, dtype=dtype)
     layer = Conv1x1(w, activation="leaky_relu")
-    one = layer(x, residual, threads=1)
+    one = layer(x, residual=residual, threads=1)
     for n in (9, 64):
-        same_bits(layer(x, residual, threads=n), one)
+        same_bits(layer(x, residual=residual, threads=n), one)
 
 
 @pytest.mark.parametrize(

@@ -141,10 +141,10 @@ def test_the_definition(shape: Any, mix: Any) -> None:
         turned, axis = laid_out(x, layout)
         r = None if residual is None else laid_out(residual, layout)[0]
         same = Conv1x1(w, bias, groups=groups, channel_axis=0) if axis == 0 else layer
-        z = same(turned, r, threads=threads)
+        z = same(turned, residual=r, threads=threads)
         assert same_bits(np.moveaxis(z, axis, -1), y), layout
         out = laid_out(np.full(y.shape, np.nan, y.dtype), layout)[0]
-        assert same(turned, r, out=out, threads=threads) is out
+        assert same(turned, residual=r, out=out, threads=threads) is out
         assert np.array_equal(np.moveaxis(out, axis, -1), y), layout
 
 
@@ -188,7 +188,7 @@ def test_numbers_that_share_memory(channels: int, filters: int) -> None:
             wanted = conv1x1(x.copy(), weights, residual=residual.copy())
             assert same_bits(conv1x1(x, weights, residual=residual), wanted)
             out = np.empty((60, filters), "F")
-            assert same_bits(Conv1x1(weights)(x, residual, out), wanted)
+            assert same_bits(Conv1x1(weights)(x, residual=residual, out=out), wanted)
 
 
 def test_calls_that_differ_in_one_thing() -> None:
@@ -202,7 +202,7 @@ def test_calls_that_differ_in_one_thing() -> None:
             layer(x.real, out=parts.real)
             assert same_bits(np.array(out.real), np.array(parts.real))
     for residual in (numbers(random, (9, 4), "F"), numbers(random, (9, 4), "f"), numbers(random, (9, 8), "f")[:, ::2]):
-        added = Conv1x1(w)(x, residual)
+        added = Conv1x1(w)(x, residual=residual)
         assert np.allclose(added, x @ w.T + residual, atol=1e-5)
 
 
@@ -420,7 +420,7 @@ def test_explain() -> None:
     for pixels, weights, b in [(x, w, bias), (x.real, w, None), (x, w.real, bias), (x.real, w.real, bias)]:
         e = explain(pixels, weights, b, at=2, filter=3)
         assert np.isclose(e.value, reference(pixels, weights, b)[2, 3])
-        assert e.dtypes[1] == "complex64"
+        assert e.result.dtype == "complex64"
         assert "j" in str(e)
         assert e.to_svg().startswith("<svg")
         factors = 2 ** (np.iscomplexobj(pixels) + np.iscomplexobj(weights))
@@ -442,8 +442,9 @@ def test_quantised_layers_are_of_real_numbers() -> None:
     ]:
         with pytest.raises(TypeError, match=says):
             QConv1x1.from_float(layer, calibration=calibration)
+    zeros = {"x_zero_point": np.uint8(1), "w_zero_point": np.int8(0), "y_zero_point": np.uint8(0)}
     with pytest.raises(TypeError, match=r"w has dtype complex64.*real numbers"):
-        QConv1x1(0.1, np.uint8(1), w + 1j, 0.1, np.int8(0), 0.1, np.uint8(0))
+        QConv1x1(w + 1j, **dict.fromkeys(("x_scale", "w_scale", "y_scale"), 0.1), **zeros)
     quantised = QConv1x1.from_float(Conv1x1(w), calibration=x)
     for call in (quantised, quantised.plan, quantised.quantize):
         with pytest.raises(TypeError, match="complex64"):

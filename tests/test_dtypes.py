@@ -169,7 +169,7 @@ def test_every_argument_of_every_entry(dtype: str, spelling: str) -> None:
         same(conv1x1(**given), plain)
         layer = Conv1x1(given["w"], given["bias"])
         for made in (layer, pickle.loads(pickle.dumps(layer))):
-            same(made(given["x"], given["residual"]), plain)
+            same(made(given["x"], residual=given["residual"]), plain)
             assert made.weight.dtype.isnative
             assert made.weight.dtype.metadata is None
         assert layer.plan(given["x"])["kernel"] == Conv1x1(w, bias).plan(given["x"])["kernel"]
@@ -233,7 +233,8 @@ def test_quantised(dtype: str, spelling: str) -> None:
     arguments = (s["scale"], s["zero"], s["w"], s["scale"], s["zero"], s["scale"], s["zero"], s["bias"])
     for function in (qlinear_conv1x1, reference_qlinear):
         same(function(s["x"], *arguments), plain)
-    layer = QConv1x1(*arguments)
+    scales, zeros = dict.fromkeys(("x_scale", "w_scale", "y_scale"), s["scale"]), ("x_zero_point", "w_zero_point")
+    layer = QConv1x1(s["w"], s["bias"], **scales, **dict.fromkeys((*zeros, "y_zero_point"), s["zero"]))
     for made in (layer, pickle.loads(pickle.dumps(layer))):
         same(made(s["x"]), plain)
         same(made.dequantize(s["x"]), layer.dequantize(x))

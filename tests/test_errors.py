@@ -317,11 +317,12 @@ def test_a_layer_refuses_weights_with_two_readings(shape: Any) -> None:
 
 def test_the_call_of_a_layer() -> None:
     layer = Conv1x1(W)
-    usage = r"layer\(x, residual=None, out=None, threads=None\)"
+    usage = r"layer\(x, \*, residual=None, out=None, threads=None\)"
     for args, kwargs, says in [
         ((), {}, "needs an array"),
         ((), {"threads": 1}, "needs an array"),
-        ((X, None, None, None, None), {}, "at most 4 arguments, got 5"),
+        ((X, X), {}, r"x alone by position, got 2 arguments: write layer\(x, residual=a\) or layer\(x, out=a\)"),
+        ((X, None, None, None, None), {}, "x alone by position, got 5 arguments"),
         ((X,), {"stride": 2}, "no argument 'stride'"),
         ((X,), {"bias": None}, "no argument 'bias'"),
     ]:
@@ -329,7 +330,7 @@ def test_the_call_of_a_layer() -> None:
             layer(*args, **kwargs)
     with pytest.raises(TypeError, match="two values for argument 'x'"):
         layer(X, x=X)
-    with pytest.raises(TypeError, match="two values for argument 'residual'"):
+    with pytest.raises(TypeError, match="x alone by position"):
         layer(X, None, residual=None)
     assert layer(x=X, threads=1, out=None, residual=None).shape == (5, 7, 4)
 

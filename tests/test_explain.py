@@ -168,9 +168,49 @@ def test_value_is_that_of_the_reference(
     assert y[e.index] == pixels[(*at, k)]
     assert e.steps[-1][2] == e.value
     source = np.moveaxis(x, channel_axis, -1)[e.source]
-    np.testing.assert_array_equal(e.channels, source[e.first_channel : e.first_channel + len(e.channels)])
+    np.testing.assert_array_equal(e.channels, source[k // (4 // groups) * w.shape[1] :][: w.shape[1]])
     np.testing.assert_array_equal(e.products, e.channels * w[k])
     assert e.shapes["result"] == y.shape
+
+
+@pytest.mark.parametrize(
+    ("stride", "says"),
+    [
+        (2, "x[::2, ::2, :], axes 0, 1 strided, "),
+        ((2,), "x[:, ::2, :], axis 1 strided, "),
+        ((3, 1), "x[::3, :, :], axis 0 strided, "),
+    ],
+)
+def test_strided_axes_are_said(stride: Any, says: str) -> None:
+    """Of (N, L, C), an int strides the batch too."""
+    x, w = numbers(4, 8, 3), numbers(2, 3)
+    assert f"x (4, 8, 3) → {says}" in str(explain(x, w, stride=stride, at=(1, 2)))
+    assert "strided" not in str(explain(x, w, at=(1, 2)))
+
+
+@pytest.mark.parametrize("case", sorted({*CASES} - {"five axes"}))  # which would be 90 GFLOP
+def test_the_result_is_that_of_the_call(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit, and of its type, where `value` is what exact arithmetic gives."""
+    calls: list[Any] = []
+    explained = explain
+
+    def noted(*args: Any, **kwargs: Any) -> Explanation:
+        calls.append((args, {k: v for k, v in kwargs.items() if k not in ("at", "filter")}))
+        return explained(*args, **kwargs)
+
+    monkeypatch.setitem(CASES[case].__globals__, "explain", noted)
+    e = CASES[case]()
+    args, kwargs = calls[0]
+    y = conv1x1(*args, **kwargs)[e.index]
+    assert isinstance(e.result, np.generic)
+    assert (e.result.dtype, e.result.tobytes()) == (y.dtype, y.tobytes())
+
+
+def test_what_is_public_is_in_the_docstring() -> None:
+    documented = re.findall(r"^    (\w[\w, ]*) : ", Explanation.__doc__ or "", re.MULTILINE)
+    names = {name for line in documented for name in line.split(", ")}
+    assert names == {f.name for f in dataclasses.fields(Explanation) if not f.name.startswith("_")}
+    assert len(names) <= 13
 
 
 def test_dtype_rounds_as_the_reference() -> None:
@@ -195,9 +235,9 @@ def test_work_and_memory_of_a_call() -> None:
 
 def test_at_counts_like_an_index() -> None:
     x, w = numbers(2, 5, 7, 3), numbers(4, 3)
-    assert explain(x, w).pixel == (0, 0, 0)
-    assert explain(x, w, at=(3, -1)).pixel == (0, 3, 6)
-    assert explain(x, w, at=-2).pixel == (0, 0, 5)
+    assert explain(x, w).index == (0, 0, 0, 0)
+    assert explain(x, w, at=(3, -1)).index == (0, 3, 6, 0)
+    assert explain(x, w, at=-2).index == (0, 0, 5, 0)
     assert explain(x, w, at=(np.int64(-1), 0, 0), filter=-1).index == (1, 0, 0, 3)  # type: ignore[arg-type]
     assert explain(x[0, 0, 0], w).index == (0,)
     assert explain(x[0, 0, 0], w[0], at=()).index == ()
@@ -314,7 +354,7 @@ def test_not_finite_numbers_are_shown_as_they_are() -> None:
 def test_integers_are_exact_and_no_floating_point_operations() -> None:
     e = CASES["integers"]()
     total = -65535 * 32768 * 50
-    assert (e.total, e.value, e.integers, e.dtypes) == (total, total - 2**31, True, ("uint16", "int64"))
+    assert (e.steps[0][2], e.value, e.result, e.result.dtype) == (total, total - 2**31, total - 2**31, np.int64)
     assert type(e.value) is int
     text = str(e)
     assert f"= −{-total}\n" in text
@@ -350,7 +390,7 @@ def test_the_last_step_is_rounding(x: str, w: Any, options: Any, says: str | Non
     pixel = np.array([[250]], x)
     e = explain(pixel, w, **options)
     assert e.value == value == conv1x1(pixel, w, **options)
-    assert e.dtypes[1] == conv1x1(pixel, w, **options).dtype
+    assert (e.result, e.result.dtype) == (value, conv1x1(pixel, w, **options).dtype)
     last = e.steps[-1]
     if says is None:
         assert last[0] not in ("rounded", "saturated")

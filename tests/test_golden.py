@@ -109,7 +109,7 @@ class Convolution(NamedTuple):
     residual: Any  # (pixels, filters), or None
     filters: int
     y_type: str
-    layer: Callable[[int], Any]  # of a channel axis → f(x, residual, out, threads)
+    layer: Callable[[int], Any]  # of a channel axis → f(x, *, residual, out, threads)
     once: Callable[..., Any]  # f(x, residual, channel_axis, out, threads)
     definition: Callable[[], Any]  # where no curve is in it
 
@@ -181,8 +181,10 @@ def quantised(x: Any, y_type: str, filters: int, groups: int) -> Convolution:
         )
 
     def layer(axis: int) -> Any:
-        made = QConv1x1(*of_layer, channel_axis=axis, groups=groups)
-        return lambda x, residual, out=None, threads=None: made(x, out, threads)
+        of_x, of_w = {"x_scale": 0.37, "x_zero_point": zero}, {"w_scale": scales, "w_zero_point": w_zero}
+        of_y = {"y_scale": 0.9, "y_zero_point": y_zero}
+        made = QConv1x1(w, bias, **of_x, **of_w, **of_y, channel_axis=axis, groups=groups)
+        return lambda x, residual, out=None, threads=None: made(x, out=out, threads=threads)
 
     def definition() -> Any:
         scaled = (sums() + bias).astype(np.float32) * (np.float32(0.37) * scales / np.float32(0.9))
@@ -214,7 +216,7 @@ def through(
     out = np.full(shape, 101 if np.dtype(c.y_type).kind in "iu" else np.nan).astype(c.y_type)
     if once:
         return c.once(x, residual, axis, out, threads)
-    return c.layer(axis)(x, residual, out, threads)
+    return c.layer(axis)(x, residual=residual, out=out, threads=threads)
 
 
 def turned(a: Any) -> Any:
@@ -224,7 +226,7 @@ def turned(a: Any) -> Any:
 def one_by_one(c: Convolution) -> Any:
     layer = c.layer(-1)
     added = [None] * len(c.x) if c.residual is None else c.residual
-    return np.array([layer(pixel, residual) for pixel, residual in zip(c.x, added, strict=True)])
+    return np.array([layer(pixel, residual=residual) for pixel, residual in zip(c.x, added, strict=True)])
 
 
 def in_a_middle_axis(c: Convolution) -> Any:
@@ -264,11 +266,11 @@ def backwards(a: Any) -> Any:
 
 
 def into(c: Convolution, make: Callable[[Any], Any]) -> Any:
-    return c.layer(-1)(c.x, c.residual, make(np.full((len(c.x), c.filters), 101, c.y_type)))
+    return c.layer(-1)(c.x, residual=c.residual, out=make(np.full((len(c.x), c.filters), 101, c.y_type)))
 
 
 WAYS: dict[str, Callable[[Convolution], Any]] = {
-    "a layer": lambda c: c.layer(-1)(c.x, c.residual),
+    "a layer": lambda c: c.layer(-1)(c.x, residual=c.residual),
     "the function": lambda c: c.once(c.x, c.residual, -1),
     "channels first": lambda c: through(c, turned(c.x), turned(c.residual), 0).T,
     "the function, channels first": lambda c: through(c, turned(c.x), turned(c.residual), 0, once=True).T,
@@ -429,7 +431,7 @@ print(*(ctypes.cast(getattr(libm, name), ctypes.c_void_p).value - base for name 
 with restricted(isa="portable"):
     for case in [("float32", "float32", None), ("float64", "float64", None)]:
         convolutions = [golden.convolution(case, shape) for shape in golden.SHAPES]
-        assert golden.digest(c.layer(-1)(c.x, c.residual) for c in convolutions) == golden.GOLDEN[case]
+        assert golden.digest(c.layer(-1)(c.x, residual=c.residual) for c in convolutions) == golden.GOLDEN[case]
 print("done")
 """
 

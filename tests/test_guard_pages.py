@@ -140,7 +140,7 @@ def test_every_kernel(exact: Any, name: str, at_end: bool) -> None:
         for orientation in orientations:
             with restricted(kernel=name, orientation=orientation):
                 chosen.add(layer.plan(x)["kernel"])
-                layer(x, residual, out)
+                layer(x, residual=residual, out=out)
                 np.testing.assert_array_equal(out, clamped)
                 out[...] = blank(sums)
         with restricted(kernel=name):
@@ -172,14 +172,15 @@ def test_every_kernel_of_quantised_layers(name: str, x_type: Any, at_end: bool) 
             wanted = (np.rint(np.clip(scaled, info.min - 77, info.max - 77)) + 77).astype(y_type)
             x = fence.read(turned(x, axis))
             made = (fence.packed(w), fence.packed(scales), w_type(3), 8, y_type(77), fence.packed(bias))
-            layer = QConv1x1(1, x_type(9), *made, channel_axis=axis)
+            of_x, of_w = {"x_scale": 1, "x_zero_point": x_type(9)}, {"w_scale": made[1], "w_zero_point": made[2]}
+            layer = QConv1x1(made[0], made[5], **of_x, **of_w, y_scale=8, y_zero_point=made[4], channel_axis=axis)
             shape = turned(wanted, axis).shape
             out, sums = fence.write(shape, y_type), fence.write(shape, np.int32)
             for orientation in (None, "pixels_as_rows", "pixels_as_lanes"):
                 with restricted(kernel=name, orientation=orientation):
                     chosen.add(layer.plan(x)["kernel"])
                     out[...], sums[...] = blank(y_type), blank(np.int32)
-                    layer(x, out)
+                    layer(x, out=out)
                     np.testing.assert_array_equal(np.moveaxis(out, axis, -1), wanted)
                     conv1x1_integer(x, made[0], x_type(9), w_type(3), channel_axis=axis, out=sums)
                     np.testing.assert_array_equal(np.moveaxis(sums, axis, -1), products)
@@ -203,7 +204,7 @@ def test_every_type_staged_and_scattered(exact: Any, isa: str, x_type: str, at_e
             layer = Conv1x1(w if number % 2 else w.astype(np.float32), channel_axis=axis)
             n = len(view)
             target, residual = (a[:n, :, 1] if axis == -1 else a[:, :, 0].T for a in (out, added))
-            layer(view, residual, target)
+            layer(view, residual=residual, out=target)
             wanted = np.moveaxis(view, axis, -1).astype(float) @ w.astype(float).T
             wanted = np.moveaxis(wanted, -1, axis) + residual.astype(float)
             np.testing.assert_array_equal(target.astype(float), wanted, err_msg=y_type)
@@ -255,10 +256,10 @@ def test_complex_numbers(exact: Any, isa: str, x_type: str, w_type: str, at_end:
         layer = Conv1x1(w, bias, channel_axis=axis)
         for orientation in (None, "pixels_as_rows", "pixels_as_lanes"):
             with restricted(isa=isa, orientation=orientation):
-                layer(x, residual, out)
+                layer(x, residual=residual, out=out)
             np.testing.assert_array_equal(out, wanted)
             out[...] = blank(y_type)
-        layer(x, residual, out)
+        layer(x, residual=residual, out=out)
         assert fence.intact()
 
 
@@ -277,6 +278,7 @@ def test_moves(exact: Any, isa: str, orientation: str, x_type: str, y_type: str,
                 added = fence.read(turned(residual, 0)).T if y_first else fence.read(residual)
                 out = fence.write((5, pixels), y_type).T if y_first else fence.write((pixels, 5), y_type)
                 layer = Conv1x1(w, channel_axis=axis, stride=step)
-                layer(*((data, added, out) if axis else (data.T, added.T, out.T)))
+                here, more, y = (data, added, out) if axis else (data.T, added.T, out.T)
+                layer(here, residual=more, out=y)
                 np.testing.assert_array_equal(out, wanted)
                 assert fence.intact()

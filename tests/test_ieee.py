@@ -244,10 +244,11 @@ def calls() -> dict[str, Callable[[], Any]]:
         "large": Conv1x1(wide, activation="tanh"),
     }
     quantised = (0.0123, np.uint8(100), w8, scales, 0, 0.7, np.uint8(9), b8)
-    layer = QConv1x1(*quantised)
+    of_x, of_w = {"x_scale": 0.0123, "x_zero_point": np.uint8(100)}, {"w_scale": scales, "w_zero_point": 0}
+    layer = QConv1x1(w8, b8, **of_x, **of_w, y_scale=0.7, y_zero_point=np.uint8(9))
     pickled = pickle.dumps([made["of float64"], layer])
     found: dict[str, Callable[[], Any]] = {
-        "layer": lambda: made["float32"](x, residual),
+        "layer": lambda: made["float32"](x, residual=residual),
         "first": lambda: Conv1x1(w, channel_axis=0)(x.T),
         "few filters": lambda: made["few filters"](x),
         "colour": lambda: conv1x1(x[:, :3], w[:3, :3]),

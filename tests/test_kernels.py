@@ -75,7 +75,7 @@ class Tile:
         clip = (-5.0, 17.0) if epilogue & 4 else None
         layer = Conv1x1(w, bias, channel_axis=0 if self.first else -1, activation=clip and ("clip", *clip))
         data, out = self.turned(x), self.turned(blank((pixels, filters), self.dtype))
-        layer(data, None if residual is None else self.turned(residual), out)
+        layer(data, residual=None if residual is None else self.turned(residual), out=out)
         assert_clean(out)
         np.testing.assert_array_equal(out.T if self.first else out, expected(x, w, bias, residual, clip))
         plan = layer.plan(data)
@@ -235,7 +235,7 @@ def test_every_path(exact: Any, isa: str, orientation: str, filters: int, x_type
             data = as_pairs(laid_out(x, x_form))
             out = as_pairs(laid_out(blank((46, filters), y_type), y_form))
             layer = Conv1x1(w, bias, activation=clip and "relu")
-            layer(data, residual.reshape(out.shape) if adds else None, out)
+            layer(data, residual=residual.reshape(out.shape) if adds else None, out=out)
             y = expected(x, w, bias, residual if adds else None, clip)
             np.testing.assert_array_equal(out.reshape(46, filters), y, err_msg=f"{x_form}, {y_form}")
 
@@ -301,7 +301,7 @@ def test_blocks_of_channels(exact: Any, isa: str, dtype: str, orientation: str, 
             assert layer._plan(a, np.empty(target.shape, dtype), None)["channel_block"] < channels
             plain(a, out=target)
             np.testing.assert_array_equal(out, sums)
-            layer(a, added, target)
+            layer(a, residual=added, out=target)
             np.testing.assert_array_equal(out, y)
     assert np.unique(y).size > 20  # the limits have not flattened everything
 

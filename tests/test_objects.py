@@ -22,7 +22,7 @@ W = np.arange(12, dtype=np.float32).reshape(4, 3)
 
 
 def layer_function(x: Any, w: Any, bias: Any = None, residual: Any = None, out: Any = None, **options: Any) -> Any:
-    return Conv1x1(w, bias, **options)(x, residual, out)
+    return Conv1x1(w, bias, **options)(x, residual=residual, out=out)
 
 
 FUNCTIONS = pytest.mark.parametrize("function", [conv1x1, layer_function, reference])
@@ -112,8 +112,8 @@ def test_dlpack_is_not_copied() -> None:
 def test_dlpack_of_quantised_numbers() -> None:
     x, w = X.astype(np.uint8), W.astype(np.int8)
     assert np.array_equal(conv1x1_integer(Tensor(x), Tensor(w)), conv1x1_integer(x, w))
-    arguments = 0.5, np.uint8(0), w, Tensor(np.full(4, 0.25)), 0, 1.0, np.uint8(0), Tensor(np.ones(4, np.int32))
-    layer = QConv1x1(*arguments)
+    of_x, of_w = {"x_scale": 0.5, "x_zero_point": np.uint8(0)}, {"w_scale": Tensor(np.full(4, 0.25)), "w_zero_point": 0}
+    layer = QConv1x1(w, Tensor(np.ones(4, np.int32)), **of_x, **of_w, y_scale=1.0, y_zero_point=np.uint8(0))
     assert np.array_equal(layer(Tensor(x)), layer(x))
     assert np.array_equal(layer.quantize(Tensor(X)), layer.quantize(X))
 

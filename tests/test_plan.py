@@ -28,6 +28,7 @@ KEYS = {
     "chunk_filters": int,
     "channel_block": int,
     "threads": int,
+    "strided_axes": tuple,
     "stages_x": bool,
     "scratches_y": bool,
     "scratch_bytes": int,

@@ -205,6 +205,10 @@ def spread(shape: tuple[int, ...], dtype: Any, form: str) -> Any:
     return np.full(shape, np.nan, dtype)
 
 
+def by_layer(x: Any, w: Any, bias: Any, *, residual: Any = None, out: Any = None, **options: Any) -> Any:
+    return Conv1x1(w, bias, **options)(x, residual=residual, out=out)
+
+
 FORMS_OF_OUT = ["C", "Fortran", "reversed", "every other", "rolled axes", "inner"]
 
 
@@ -222,7 +226,7 @@ def test_out_and_residual_in_every_form(exact: Any, shape: Any, axis: int, form:
                 added[...] = exact(*y_shape)
                 options["residual"] = added
             expected = reference(x, w, bias, **options)
-            for call in (conv1x1, lambda x, w, b, residual=None, out=None, **o: Conv1x1(w, b, **o)(x, residual, out)):
+            for call in (conv1x1, by_layer):
                 out = spread(y_shape, np.float32, form)
                 assert call(x, w, bias, **options, out=out) is out
                 same(out, expected)
@@ -256,7 +260,7 @@ def test_types(exact: Any, x_type: Any, w_type: Any, y_type: Any, residual_type:
         for out in (np.empty(expected.shape, y_type or x_type), np.empty(expected.shape, y_type or x_type, order="F")):
             same(conv1x1(x, w, bias, channel_axis=axis, out=out, residual=residual), expected)
             same(layer(x, residual=residual, out=out), expected)
-        same(Conv1x1(w, bias, channel_axis=axis, dtype=y_type)(x, residual), expected)
+        same(Conv1x1(w, bias, channel_axis=axis, dtype=y_type)(x, residual=residual), expected)
 
 
 def test_float64_where_x_or_the_result_is(normal: Any, within_bound: Any) -> None:

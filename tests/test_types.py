@@ -108,7 +108,7 @@ def test_the_type_of_the_result(rule: Any) -> None:
     bias = None if bias_type is None else np.ones(2, bias_type)
     residual = None if residual_type is None else np.ones((4, 2), residual_type)
     layer = Conv1x1(w, bias, activation=activation, dtype=asked)
-    for y in (conv1x1(x, w, bias, activation=activation, residual=residual, dtype=asked), layer(x, residual)):
+    for y in (conv1x1(x, w, bias, activation=activation, residual=residual, dtype=asked), layer(x, residual=residual)):
         assert y.dtype == expected
         assert y.dtype.isnative
     if residual is None:
@@ -416,7 +416,7 @@ def test_as_if_converted_before(isa: str, x_type: str, y_type: str) -> None:
             assert layer.plan(data)["arithmetic"] == sums
             for orientation in (None, "pixels_as_rows", "pixels_as_lanes"):
                 with restricted(isa=isa, orientation=orientation):
-                    y = layer(data, added)
+                    y = layer(data, residual=added)
                 same_bytes(np.ascontiguousarray(y.reshape(filters, 45).T) if first else y, expected)
 
 
@@ -520,7 +520,7 @@ def test_everything_by_everything(x_type: str) -> None:
                 assert y.dtype == expected.dtype == y_type
             out = np.zeros(y.shape, swapped(y).dtype if one_of([0, 1]) else y.dtype, order=one_of("CF"))
             layer = Conv1x1(w, bias, **{k: v for k, v in options.items() if k != "residual"})
-            assert layer(x, options.get("residual"), out) is out
+            assert layer(x, residual=options.get("residual"), out=out) is out
             np.testing.assert_array_equal(out, y)
     assert refused < 25
 
@@ -556,7 +556,7 @@ def test_the_other_byte_order(isa: str, dtype: str) -> None:
     for data, added in product((x, swapped(x), swapped(x)[:, ::-1].copy()[:, ::-1]), (residual, swapped(residual))):
         out = swapped(np.zeros_like(one))
         assert not out.dtype.isnative
-        assert layer(data, added, out) is out
+        assert layer(data, residual=added, out=out) is out
         same_bytes(out.astype(one.dtype), one)
     first = np.moveaxis(swapped(x), -1, 0).copy()
     y = Conv1x1(w, channel_axis=0)(first, out=swapped(np.zeros((9, 6, 7), one.dtype)))

@@ -136,7 +136,7 @@ def test_any_view(exact: Any, call: Call) -> None:
     np.testing.assert_array_equal(out, expected)
     residual = options.pop("residual", None)
     out[...] = np.nan
-    Conv1x1(w, bias, **options)(x, residual, out)
+    Conv1x1(w, bias, **options)(x, residual=residual, out=out)
     np.testing.assert_array_equal(out, expected)
 
 
@@ -285,7 +285,8 @@ for shape in [(0, 3), (3, 0), (0, 0), (0,), (0, 4, 3), (4, 0, 3), (4, 5, 0), (0,
             assert expected.shape == y_shape
             layer = Conv1x1(w, b, **options)
             layer.plan(x)
-            for y in (layer(x, r), layer(x, r, out), layer(x, r, threads=2), conv1x1(x, w, b, residual=r, **options)):
+            ways = {"plain": {}, "into out": {"out": out}, "threads": {"threads": 2}}
+            for y in (*(layer(x, residual=r, **way) for way in ways.values()), conv1x1(x, w, b, residual=r, **options)):
                 assert y.shape == y_shape and y.dtype == dtype and np.array_equal(y, expected), (shape, options)
 print("done")
 """
@@ -355,7 +356,7 @@ for axis in (0, 5, rank - 1):
     for stride in (1, (1,) * (rank - 1)):
         layer = Conv1x1(w, channel_axis=axis, stride=stride)
         for _ in range(3):
-            assert np.array_equal(layer(x, x), 2 * x)
+            assert np.array_equal(layer(x, residual=x), 2 * x)
             assert np.array_equal(conv1x1(x, w, channel_axis=axis, stride=stride, residual=x.copy(), out=x * 0), 2 * x)
 print("done")
 """
@@ -396,7 +397,8 @@ def test_out_of_another_type_over_x(exact: Any, x_type: str, y_type: str) -> Non
     values, w = np.abs(exact(40_000, 5)).astype(x_type), np.abs(exact(6, 5)).astype("int8")
     layers: list[Any] = [Conv1x1(w, dtype=y_type)]
     if x_type == y_type:
-        layers.append(QConv1x1(0.5, np.uint8(3), w, 0.25, 1, 2, np.uint8(9)))
+        of_x, of_w = {"x_scale": 0.5, "x_zero_point": np.uint8(3)}, {"w_scale": 0.25, "w_zero_point": 1}
+        layers.append(QConv1x1(w, **of_x, **of_w, y_scale=2, y_zero_point=np.uint8(9)))
     for layer in layers:
         assert layer.plan(values)["tiles"] > 1
         expected = layer(values)
@@ -490,7 +492,7 @@ def test_inputs_are_not_modified(exact: Any, isa: str) -> None:
             for a in (x, w, bias, residual):
                 a.flags.writeable = False  # and read-only ones are taken
             y = conv1x1(x, w, bias, residual=residual, channel_axis=axis, activation="gelu")
-            Conv1x1(w, bias, channel_axis=axis)(x, residual)
+            Conv1x1(w, bias, channel_axis=axis)(x, residual=residual)
             assert y.flags.writeable
             for a, before in zip((x, w, bias, residual), kept, strict=True):
                 np.testing.assert_array_equal(a, before)
@@ -512,11 +514,13 @@ def test_addresses_off_alignment(exact: Any, isa: str, dtype: str, offset: int) 
         for activation in (None, ("leaky_relu", 0.5)):
             expected = reference(x, w, bias, residual=residual, activation=activation)
             layer = Conv1x1(w, bias, activation=activation)
-            np.testing.assert_array_equal(layer(x, residual, moved(residual)), expected)
-            np.testing.assert_array_equal(layer(moved(x.T).T, residual, moved(residual)), expected)
+            np.testing.assert_array_equal(layer(x, residual=residual, out=moved(residual)), expected)
+            np.testing.assert_array_equal(layer(moved(x.T).T, residual=residual, out=moved(residual)), expected)
             layer = Conv1x1(w, bias, activation=activation, channel_axis=0)
-            np.testing.assert_array_equal(layer(moved(x.T), moved(residual.T), moved(residual.T)), expected.T)
-            np.testing.assert_array_equal(layer(x.T, residual.T, moved(residual).T), expected.T)
+            np.testing.assert_array_equal(
+                layer(moved(x.T), residual=moved(residual.T), out=moved(residual.T)), expected.T
+            )
+            np.testing.assert_array_equal(layer(x.T, residual=residual.T, out=moved(residual).T), expected.T)
 
 
 def test_fields_of_records(exact: Any, isa: str) -> None:

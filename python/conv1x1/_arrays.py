@@ -12,10 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-if TYPE_CHECKING:  # at run time it would double the import's cost
-    from numpy.typing import ArrayLike, NDArray
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike as ArrayLike
+    from numpy.typing import DTypeLike as DTypeLike
+    from numpy.typing import NDArray
 
-Array: TypeAlias = "NDArray[Any]"
+    Array: TypeAlias = NDArray[Any]
+else:  # what `typing.get_type_hints` finds; numpy.typing would double the import's cost
+    Array = np.ndarray[Any, np.dtype[Any]]
+    ArrayLike = DTypeLike = Any
+
 Finish: TypeAlias = Callable[[Array], Array]
 
 #: DLPack's numbers of devices whose memory the CPU reads: its own, and what CUDA and ROCm pin or manage for it.

@@ -7,23 +7,21 @@ without words; what it does not take as it is, it sends here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from . import _conv1x1, _filters
 from ._arrays import Array as Array
-from ._arrays import Finish, as_array, bare, bfloat16, finish, unmasked
+from ._arrays import ArrayLike, DTypeLike, Finish, as_array, bare, bfloat16, finish, unmasked
 from ._geometry import axis as axis
 from ._geometry import axis_number as axis_number
 from ._geometry import check_channels as check_channels
 from ._geometry import lying_as as lying_as
 from ._geometry import result_shape as result_shape
 from ._geometry import strides_per_axis as strides_per_axis
-
-if TYPE_CHECKING:  # at run time it would double the import's cost
-    from numpy.typing import ArrayLike, DTypeLike
 
 Activation: TypeAlias = str | tuple[str, float] | tuple[str, float, float] | None
 
@@ -64,8 +62,29 @@ class Spec(NamedTuple):
     groups: int
     activation: tuple[str, float, float]
     dtype: np.dtype[Any] | None
-    #: Of a quantised layer: multipliers, float32 (K,); lo and hi before the zero point is added; the zero point.
-    requantize: tuple[Array, float, float, int] | None = None
+    #: Of a quantised layer: multipliers, float32 (K,); lo and hi before the zero point is added; that; x's type.
+    requantize: tuple[Array, float, float, int, np.dtype[Any]] | None = None
+    #: Its arguments, in a form of `_check_quantized`.
+    quantised: tuple[Any, Any] | None = None
+
+
+def kept(spec_: Any) -> Any:
+    """A spec with copies of its arrays that nothing can make writable: bytes own them."""
+    return _with_arrays(spec_, np.ndarray.tobytes)
+
+
+def shown(spec_: Any) -> Any:
+    """One that was kept, with arrays of its own: whoever sets their shape or type does not set the layer's."""
+    return _with_arrays(spec_, lambda a: a.base)
+
+
+def _with_arrays(value: Any, buffer: Callable[[Array], Any]) -> Any:
+    if isinstance(value, np.ndarray):
+        return np.ndarray(value.shape, value.dtype, buffer(value))
+    if not isinstance(value, tuple):
+        return value
+    parts = [_with_arrays(v, buffer) for v in value]
+    return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:

@@ -5,16 +5,13 @@ What is the same for every convolution (weight forms, strides, axes, channels) i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import _check
-from ._arrays import Array, Finish, as_array, unmasked
+from ._arrays import Array, ArrayLike, Finish, as_array, unmasked
 from .runtime import default_arithmetic
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 INT8, UINT8, INT32 = np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int32)
 EIGHT_BITS = (INT8, UINT8)
@@ -124,11 +121,12 @@ def requantize(
     y_zero_point: ArrayLike,
     bias: ArrayLike | None,
     activation: Any,
+    bias_name: str = "B",  # ONNX's
 ) -> Requantize:
     """What QLinearConv has more than ConvInteger, checked."""
     filters = len(made.weight)
     more = Requantize(
-        None if bias is None else _bias(bias, filters),
+        None if bias is None else _bias(bias, bias_name, filters),
         _scales(x_scale, "x_scale", 1)[0],
         _scales(w_scale, "w_scale", filters),
         _scales(y_scale, "y_scale", 1)[0],
@@ -156,7 +154,7 @@ def spec(made: Integer, more: Requantize | None = None) -> _check.Spec:
         constant += 0 if more.bias is None else more.bias
         dtype = more.y_zero_point.dtype
         lo, hi = more.limits
-        requantize_ = more.multiplier, float(lo), float(hi), int(more.y_zero_point)
+        requantize_ = more.multiplier, float(lo), float(hi), int(more.y_zero_point), made.x_zero_point.dtype
     return _check.Spec(
         centred,
         constant.astype(np.int32) if constant.any() else None,
@@ -164,9 +162,10 @@ def spec(made: Integer, more: Requantize | None = None) -> _check.Spec:
         made.keep_axis,
         made.stride,
         made.groups,
-        ("", 0.0, 0.0),
+        ("", 0.0, 0.0) if more is None else more.activation,
         dtype,
         requantize_,
+        None if more is None else (made, more),
     )
 
 
@@ -179,11 +178,15 @@ def check_out(out: Any, more: Requantize | None) -> None:
         )
 
 
-def call(made: Integer, more: Requantize | None, x: Array, out: Any, threads: Any) -> tuple[Array, Finish | None]:
-    """One call's arguments, checked as the core and what it asks would: x, and what has to be done with the result."""
+def call(
+    spec_: _check.Spec, x: ArrayLike, residual: None, out: Any, threads: Any
+) -> tuple[Array, Array | None, Array | None, int | None, Finish | None]:
+    """The arguments of one call of a quantised layer, which has no residual, checked against it."""
+    assert spec_.quantised is not None
+    made, more = spec_.quantised
+    a = pixels(x, made.x_zero_point.dtype)
     check_out(out, more)
-    x, _, _, _, finish = _check.call(spec(made, more), x, None, out, threads)
-    return x, finish
+    return _check.call(spec_, a, residual, out, threads)
 
 
 def real_numbers(x: ArrayLike) -> Array:
@@ -271,18 +274,18 @@ def _scales(value: ArrayLike, name: str, filters: int) -> Array:
     return scales
 
 
-def _bias(value: ArrayLike, filters: int) -> Array:
-    a = unmasked(value, "B")
+def _bias(value: ArrayLike, name: str, filters: int) -> Array:
+    a = unmasked(value, name)
     if a.dtype.kind not in "iu":
-        hint = ": pass np.rint(B / (x_scale * w_scale)).astype(np.int32)" if a.dtype.kind == "f" else ""
-        raise TypeError(f"B holds {a.dtype}; whole numbers of x_scale · w_scale, int32, are expected{hint}")
+        hint = f": pass np.rint({name} / (x_scale * w_scale)).astype(np.int32)" if a.dtype.kind == "f" else ""
+        raise TypeError(f"{name} holds {a.dtype}; whole numbers of x_scale · w_scale, int32, are expected{hint}")
     if a.shape != (filters,):
-        hint = ": pass np.ravel(B)" if a.size == filters else ""
-        raise ValueError(f"B has shape {a.shape}, expected ({filters},), one number a filter{hint}")
+        hint = f": pass np.ravel({name})" if a.size == filters else ""
+        raise ValueError(f"{name} has shape {a.shape}, expected ({filters},), one number a filter{hint}")
     info = np.iinfo(np.int32)
     outside = (a < info.min) | (a > info.max)
     if outside.any():
-        raise ValueError(f"B holds {a[outside].flat[0]}, which is outside int32")
+        raise ValueError(f"{name} holds {a[outside].flat[0]}, which is outside int32")
     return np.ascontiguousarray(a, np.int32)
 
 

@@ -14,6 +14,7 @@ class Layer:
     def __call__(
         self,
         x: ArrayLike,
+        *,
         residual: ArrayLike | None = None,
         out: Array | None = None,
         threads: int | None = None,
@@ -42,6 +43,9 @@ DEFAULT_ARITHMETIC: int
 
 def swap_arithmetic(word: int) -> int:
     """Set this thread's floating-point modes; what they were before comes back."""
+
+def document_call(type: type[Layer], arguments: str, summary: str) -> None:
+    """What `inspect` and `help` say of calls of a layer of this type; they run as they do."""
 
 def kernels() -> list[dict[str, Any]]: ...
 def restrict(isa: str | None = None, kernel: str | None = None, orientation: str | None = None) -> None: ...

@@ -50,7 +50,7 @@ def _calculation(e: Explanation) -> Iterator[str]:
     columns = ("pixel", e.channels, _ORANGE), (e._w, e.weights, _TEAL), ("products", e.products, _MUTED)
     numbers = [["" if c is None else spell(values[c]) for c in rows] for _, values, _ in columns]
     spoken = {"sum": f"Σ over {counted(count, 'channel')}"}
-    for name, operand in (("+ bias", e.bias), ("+ residual", e.residual)):
+    for name, operand in (("+ bias", e._bias), ("+ residual", e._residual)):
         spoken[name] = f"{name} {spell(operand or 0.0)}"
     steps = [
         (f"{spoken.get(name, arithmetic)} {'saturates to' if name == 'saturated' else '='}", spell(value))
@@ -69,7 +69,7 @@ def _calculation(e: Explanation) -> Iterator[str]:
         if c is None:
             yield "".join(_text(center, y + size / 3, "⋮", size, _MUTED, "middle") for center in (368, 476, 584))
         else:
-            yield _text(316, y + 4, str(e.first_channel + c), 11, _MUTED, "end")
+            yield _text(316, y + 4, str(e._first_channel + c), 11, _MUTED, "end")
             yield _text(422, y + size / 3, "·", size, _MUTED, "middle")
             yield _text(530, y + size / 3, "=", size, _MUTED, "middle")
     yield f'<path d="M540 {top + height * len(rows):.1f}h88" stroke="{_INK}" stroke-width="1.5"/>'
@@ -78,13 +78,13 @@ def _calculation(e: Explanation) -> Iterator[str]:
         yield _cell(584, y, height, value, size, _PLUM, solid=y == middles[-1])
 
     before, after = e._pixels("x"), e._pixels("products")
-    depth = max(1, e.shapes["x"][e.channel_axis])
+    depth = max(1, e.shapes["x"][e._channel_axis])
     scale = min(_scale(before, depth), _scale(after, e._filters))
-    box = _Box(156, before, depth, scale, e.source, e.first_channel, count)
+    box = _Box(156, before, depth, scale, e.source, e._first_channel, count)
     yield box.draw(_BLUE, _ORANGE, counted(depth, "channel"), "end")
     head = complex(330, top - 17)
     yield _arrow(box.end, complex(254, box.end.imag), head, head, _ORANGE)
-    box = _Box(800, after, e._filters, scale, e.pixel, e.filter, 1)
+    box = _Box(800, after, e._filters, scale, e._pixel, e._filter, 1)
     yield box.draw(_PLUM, _PLUM, counted(e._filters, "filter"), "start")
     tail = complex(632, middles[-1])
     yield _arrow(tail, tail, complex(702, box.start.imag), box.start, _PLUM)

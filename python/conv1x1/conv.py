@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from . import _check, _conv1x1
-from ._check import Activation, Array
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, DTypeLike
-
-Flat: TypeAlias = tuple[bytes, tuple[int, ...], str]
+from ._arrays import Array, ArrayLike, DTypeLike
+from ._check import Activation
+from ._layer import Flat, Layer, unpickled
 
 
 def conv1x1(
@@ -32,7 +29,8 @@ def conv1x1(
     """Pointwise (1×1) convolution: every pixel's C channels become K, by one K×C matrix.
 
     ``y[p, k] = act(bias[k] + Σ_c w[k, c] · x[p, c] + residual[p, k])`` for every pixel p. x is read as it lies in
-    memory, whatever its strides, and never copied as a whole.
+    memory, whatever its strides, and never copied as a whole. An int `stride` is for the last two axes besides the
+    channels, whatever they are: of (N, L, C) the batch too, where ``stride=(2,)`` is meant.
 
     Parameters
     ----------
@@ -53,8 +51,9 @@ def conv1x1(
         The axis of x that holds the channels: -1 for HWC and NHWC, 0 for CHW, 1 for NCHW, any other for the likes of
         BIL. The layout is never guessed.
     stride : int or tuple of int, default 1
-        Take every stride-th pixel: along the last ``len(stride)`` axes besides the channels, and for an int along
-        the last two (or the last, if there is only one).
+        Take every stride-th pixel: for an int along the last two axes besides the channels (or the last, if there is
+        only one), for a tuple along the last ``len(stride)``. For pixels in a row, (N, L, C), write ``stride=(2,)``:
+        an int would stride the batch too. `Conv1x1.plan` says which axes are strided.
     groups : int, default 1
         Cut the channels and the filters into this many equal parts; each part of the filters sees its part of the
         channels.
@@ -186,15 +185,21 @@ def conv1x1(
     if y is NotImplemented:
         x = _check.data_array(x, "x")
         spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, x)
-        y = _conv1x1.Layer(spec)(x, residual, out, threads)
+        y = _conv1x1.Layer(spec)(x, residual=residual, out=out, threads=threads)
     return y  # type: ignore[no-any-return]
 
 
-class Conv1x1(_conv1x1.Layer):
-    """A pointwise convolution with its weights packed once: ``layer(x, residual=None, out=None, threads=None)``.
+def _rebuilt(number: int, cls: type[Conv1x1], arrays: dict[str, Flat | None], options: dict[str, Any]) -> Conv1x1:
+    # By this name, since a subclass may have a __new__ of its own that takes other arguments.
+    return Conv1x1.__new__(cls, **unpickled(number, cls, Conv1x1, arrays), **options)
+
+
+class Conv1x1(Layer):
+    """A pointwise convolution, its weights packed once: ``layer(x, *, residual=None, out=None, threads=None)``.
 
     A layer is immutable, may be called from several threads at once, and pickles (as its weights, not as packed).
-    A call takes x, `residual`, `out` and `threads`, and raises and returns what `conv1x1` does.
+    A call takes x, and by name `residual`, `out` and `threads`, and raises and returns what `conv1x1` does. An int
+    `stride` is for the last two axes besides the channels: in (N, L, C) the batch too, where ``stride=(2,)`` is meant.
 
     Parameters
     ----------
@@ -224,6 +229,9 @@ class Conv1x1(_conv1x1.Layer):
 
     __slots__ = ()
 
+    _check_call = staticmethod(_check.call)
+    _rebuilt = staticmethod(_rebuilt)
+
     def __new__(
         cls,
         w: ArrayLike,
@@ -236,126 +244,32 @@ class Conv1x1(_conv1x1.Layer):
         dtype: DTypeLike | None = None,
     ) -> Conv1x1:
         spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype)
-        spec = spec._replace(weight=_kept(spec.weight), bias=None if spec.bias is None else _kept(spec.bias))
-        return super().__new__(cls, spec)  # type: ignore[return-value]
+        return super().__new__(cls, _check.kept(spec))  # type: ignore[return-value]
 
     @property
     def weight(self) -> Array:
         """The filters, (out_channels, in_channels/groups), read-only; (in_channels,) where they were given so."""
         spec = self._spec
-        return _shown(spec.weight if spec.keep_axis else spec.weight[0])
+        return spec.weight if spec.keep_axis else spec.weight[0]
 
     @property
     def bias(self) -> Array | None:
         """The bias, (out_channels,), read-only, or None."""
-        bias = self._spec.bias
-        return None if bias is None else _shown(bias)
-
-    @property
-    def in_channels(self) -> int:
-        """How many channels x must have."""
-        return int(self._spec.weight.shape[1]) * self._spec.groups
-
-    @property
-    def out_channels(self) -> int:
-        """How many filters there are."""
-        return int(self._spec.weight.shape[0])
-
-    @property
-    def channel_axis(self) -> int:
-        """The axis of x that holds the channels."""
-        return self._spec.channel_axis
-
-    @property
-    def stride(self) -> int | tuple[int, ...]:
-        """The stride, as it was given."""
-        return self._spec.stride
-
-    @property
-    def groups(self) -> int:
-        """Into how many parts channels and filters are cut."""
-        return self._spec.groups
-
-    @property
-    def activation(self) -> Activation:
-        """The activation, with its parameters where it has any, or None."""
-        name, a, b = self._spec.activation
-        return ("clip", a, b) if name == "clip" else ("leaky_relu", a) if name == "leaky_relu" else name or None
+        return self._spec.bias
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
         """The type of the result, or None where the data decide."""
         return self._spec.dtype
 
-    def plan(self, x: ArrayLike, threads: int | None = None) -> dict[str, Any]:
-        """How a call with this x would run: kernel, tile, threads and the like, for information.
+    def _options(self) -> dict[str, Any]:
+        return super()._options() | {"dtype": None if self.dtype is None else self.dtype.name}
 
-        Parameters
-        ----------
-        x : array_like
-            As for a call; its values do not matter. The plan is for a call without a residual, and for a result that
-            lies as x does.
-        threads : int, optional
-            As for a call.
-
-        Returns
-        -------
-        dict
-
-        Raises
-        ------
-        TypeError, ValueError
-            As a call does.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from conv1x1 import Conv1x1
-        >>> Conv1x1(np.ones((16, 192))).plan(np.ones((28, 28, 192), np.float32))["order"]
-        'chain'
-        """
-        spec = self._spec
-        a, _, _, threads, _ = _check.call(spec, x, None, None, threads)
-        return self._plan(a, None, threads)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        options = {n: getattr(self, n) for n in ("channel_axis", "stride", "groups", "activation")}
-        options["dtype"] = None if self.dtype is None else self.dtype.name
-        arrays = _flat(self.weight), None if self.bias is None else _flat(self.bias)
-        return _rebuilt, (type(self), *arrays, options), getattr(self, "__dict__", None)
+    def _arrays(self) -> dict[str, Any]:
+        return {"w": self.weight, "bias": self.bias}
 
     def __repr__(self) -> str:
-        options = [
-            f", {n}={v!r}" for n in ("stride", "groups", "activation") if (v := getattr(self, n)) not in (1, None)
-        ]
-        bias = ", bias" if self.bias is not None else ""
-        return (
-            f"<Conv1x1 {self.in_channels} → {self.out_channels}{bias}, "
-            f"channel_axis={self.channel_axis}{''.join(options)}>"
-        )
+        return f"<Conv1x1 {self.in_channels} → {self.out_channels}{self._described()}>"
 
 
-def _kept(a: Array) -> Array:
-    """A copy that cannot be made writable: bytes own it."""
-    return np.ndarray(a.shape, a.dtype, buffer=a.tobytes())
-
-
-def _shown(a: Array) -> Array:
-    """A view of its own, so that whoever sets its shape does not set the layer's."""
-    return a.view()
-
-
-def _flat(a: Array) -> Flat:
-    """An array for a pickle. NumPy's own form has bits in it that crash NumPy once they are tampered with."""
-    return a.tobytes(), a.shape, a.dtype.str
-
-
-def _unflat(flat: Flat) -> Array:
-    data, shape, dtype = flat
-    return np.frombuffer(data, dtype).reshape(shape)
-
-
-def _rebuilt(cls: type[Conv1x1], weight: Flat, bias: Flat | None, options: dict[str, Any]) -> Conv1x1:
-    if not issubclass(cls, Conv1x1):
-        raise TypeError(f"expected Conv1x1 or a subclass of it, got {cls!r}")
-    return cls.__new__(cls, _unflat(weight), None if bias is None else _unflat(bias), **options)
+_conv1x1.document_call(Conv1x1, "x, *, residual=None, out=None, threads=None", "The result, as `conv1x1` gives it.")

@@ -6,17 +6,15 @@ import html
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from . import _check
-from ._check import Activation, Array
+from ._arrays import Array, ArrayLike, DTypeLike
+from ._check import Activation
 from .conv import Conv1x1
 from .reference import activate, by_parts, cast, exact
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, DTypeLike
 
 _COLUMNS = 100  # of text
 
@@ -54,7 +52,7 @@ def explain(
     Returns
     -------
     Explanation
-        Text with `str`, a drawing with `to_svg`, and every number as an attribute.
+        Text with `str`, a drawing with `to_svg`, and the numbers as attributes.
 
     Raises
     ------
@@ -82,8 +80,8 @@ def explain(
       x (2, 2, 2) · w (2,) → products (2, 2, 2) → sum over the 2 channels → (2, 2)
       Not the multiplication: each channel of each pixel has its product, 2·2·2 of them.
       The SUM over the channels: it makes 1 number of the 2 products of a pixel.
-    >>> e.value
-    17.0
+    >>> e.value, float(e.result)
+    (17.0, 17.0)
     """
     a = _check.data_array(x, "x")
     in_channels = a.shape[_check.axis(a, channel_axis)]
@@ -109,7 +107,8 @@ def explain(
     )
     plan = layer.plan(a)
     alone = _one_pixel(source, position), _one_pixel(pixel, position if spec.keep_axis else None)
-    result_dtype = layer(a[alone[0]], None if residual is None else residual[alone[1]]).dtype
+    result = np.ravel(layer(a[alone[0]], residual=None if residual is None else residual[alone[1]]))
+    result_dtype = result.dtype
 
     first = filter // (out_channels // groups) * per_group
     integers = _check.sums_integers(spec, a, residual)
@@ -135,29 +134,28 @@ def explain(
             "sum": _check.result_shape(a, position, strides, 1, spec.keep_axis),
             "result": shape,
         },
-        channel_axis=position,
-        stride=pixel_stride,
-        groups=groups,
         index=index,
-        pixel=pixel,
         source=source,
-        filter=filter,
-        first_channel=first,
         channels=channels,
         weights=weights,
         products=products,
-        total=total,
-        bias=one_bias,
-        residual=one_residual,
-        activation=spec.activation,
         steps=steps,
         value=steps[-1][2],
-        dtypes=(str(a.dtype), str(result_dtype)),
-        integers=integers,
+        result=result[filter],
         flops=_operations(weights, channels) * per_group * out_channels * pixels,
         bytes_read=read + (0 if residual is None else residual.nbytes),
         bytes_written=pixels * out_channels * result_dtype.itemsize,
         plan=plan,
+        _spec=spec,
+        _channel_axis=position,
+        _stride=pixel_stride,
+        _pixel=pixel,
+        _filter=filter,
+        _first_channel=first,
+        _bias=one_bias,
+        _residual=one_residual,
+        _dtypes=(str(a.dtype), str(result_dtype)),
+        _integers=integers,
     )
 
 
@@ -169,30 +167,18 @@ class Explanation:
     ----------
     shapes : dict of str to tuple
         Of `x`, `w`, the `filter`, the `products` of all pixels with it, their `sum`, and the `result`.
-    channel_axis, stride, groups : int, tuple of int, int
-        The call: the channel axis counted from the front, and one step for each pixel axis.
-    index : tuple of int
-        Where the number stands in the result.
-    pixel, source : tuple of int
-        The pixel of the result, and the pixel of x it comes from.
-    filter, first_channel : int
-        The output channel, and the first input channel it looks at (not 0 in the later groups).
+    index, source : tuple of int
+        Where the number stands in the result, and the pixel of x it comes from, without the channel axis.
     channels, weights, products : ndarray
         The channels the filter looks at, its weights, and one times the other: in float64 or complex128, or where the
         call sums integers, in int64, exactly.
-    total, bias, residual : float or complex; or None for the last two
-        The sum of the products, and what is added to it; ints where the call sums integers.
-    activation : tuple
-        Its name ("" for none) and two parameters.
     steps : list of tuple
         The calculation line by line, from the sum to the value: name, arithmetic, result.
-    value : float or complex
-        The number itself, in float64, complex128 or an int, or rounded to the result's type where that was asked for or
-        is smaller.
-    dtypes : tuple of str
-        The types of x and of the result.
-    integers : bool
-        Whether the call sums integers.
+    value : float, complex or int
+        What the steps come to, in float64 or complex128, or in int where the call sums integers; rounded to the
+        result's type where that was asked for or is smaller.
+    result : numpy.generic
+        The number that a call really returns, of the result's type: of `value` it may be off by what the sums round.
     flops, bytes_read, bytes_written : int
         What the whole call computes, in floating-point or integer operations, and the least it moves.
     plan : dict
@@ -200,29 +186,30 @@ class Explanation:
     """
 
     shapes: dict[str, tuple[int, ...]]
-    channel_axis: int
-    stride: tuple[int, ...]
-    groups: int
     index: tuple[int, ...]
-    pixel: tuple[int, ...]
     source: tuple[int, ...]
-    filter: int
-    first_channel: int
     channels: Array
     weights: Array
     products: Array
-    total: complex
-    bias: complex | None
-    residual: complex | None
-    activation: tuple[str, float, float]
     steps: list[tuple[str, str, complex]]
     value: complex
-    dtypes: tuple[str, str]
-    integers: bool
+    result: Any
     flops: int
     bytes_read: int
     bytes_written: int
     plan: dict[str, Any]
+    # What text and drawing want besides: the call, with its channel axis counted from the front and a step for each
+    # pixel axis; the pixel of the result; the first channel that the filter sees, not 0 in later groups.
+    _spec: _check.Spec
+    _channel_axis: int
+    _stride: tuple[int, ...]
+    _pixel: tuple[int, ...]
+    _filter: int
+    _first_channel: int
+    _bias: complex | None
+    _residual: complex | None
+    _dtypes: tuple[str, str]
+    _integers: bool
 
     @property
     def intensity(self) -> float:
@@ -253,13 +240,13 @@ class Explanation:
     @property
     def _formula(self) -> str:
         y = f"y[{', '.join(map(str, self.index))}]" if self.index else "y"
-        added = " + bias" * (self.bias is not None) + " + residual" * (self.residual is not None)
+        added = " + bias" * (self._bias is not None) + " + residual" * (self._residual is not None)
         argument = f"Σ {self._slice_x(map(str, self.source))} · {self._w}{added}"
-        return f"{y} = {_activated(self.activation, argument)} = {spell(self.value)}"
+        return f"{y} = {_activated(self._spec.activation, argument)} = {spell(self.value)}"
 
     @property
     def _w(self) -> str:
-        return "w" if self._filters == 1 else f"filter {self.filter}"
+        return "w" if self._filters == 1 else f"filter {self._filter}"
 
     @property
     def _filters(self) -> int:
@@ -267,24 +254,24 @@ class Explanation:
 
     def _slice_x(self, pixel: Iterable[str]) -> str:
         """The channels of a pixel in NumPy's spelling, such as x[28, 28, 96:192]."""
-        last = self.first_channel + len(self.channels)
+        last = self._first_channel + len(self.channels)
         entries = [*pixel]
-        entries.insert(self.channel_axis, f"{self.first_channel}:{last}" if self.groups > 1 else ":")
+        entries.insert(self._channel_axis, f"{self._first_channel}:{last}" if self._spec.groups > 1 else ":")
         return f"x[{', '.join(entries)}]"
 
     def _pixels(self, name: str) -> tuple[int, ...]:
         """The shape of x or of the products without the channels."""
         shape = self.shapes[name]
-        return shape[: self.channel_axis] + shape[self.channel_axis + 1 :]
+        return shape[: self._channel_axis] + shape[self._channel_axis + 1 :]
 
     @property
     def _notes(self) -> list[tuple[str, str]]:
         notes = []
-        if max(self.stride, default=1) > 1:
-            notes.append(("stride", f"pixel {self.pixel} of the result comes from pixel {self.source} of x"))
-        if self.groups > 1:
-            last = self.first_channel + len(self.channels) - 1
-            notes.append(("group", f"{self._w} sees the channels of its group only, {self.first_channel} to {last}"))
+        if max(self._stride, default=1) > 1:
+            notes.append(("stride", f"pixel {self._pixel} of the result comes from pixel {self.source} of x"))
+        if self._spec.groups > 1:
+            last = self._first_channel + len(self.channels) - 1
+            notes.append(("group", f"{self._w} sees the channels of its group only, {self._first_channel} to {last}"))
         return notes
 
     # Text
@@ -299,7 +286,7 @@ class Explanation:
             column = ["…"] * 4
             if c is not None:
                 numbers = self.channels[c], self.weights[c], self.products[c]
-                column = [str(self.first_channel + c), *map(spell, numbers)]
+                column = [str(self._first_channel + c), *map(spell, numbers)]
             for line, text in zip(lines, column, strict=True):
                 line.append(text.rjust(max(map(len, column))))
         table = zip(("channel", "x", "w", "w·x"), map("  ".join, lines), strict=True)
@@ -311,8 +298,10 @@ class Explanation:
         x, products = f"x {shapes['x']}", "·".join(map(str, shapes["products"]))
         lines = []
         if self._notes:
-            part = self._slice_x(f"::{step}" if step > 1 else ":" for step in self.stride)
-            lines.append(f"{x} → {part}, all that {self._w} sees")
+            part = self._slice_x(f"::{step}" if step > 1 else ":" for step in self._stride)
+            axes = self.plan["strided_axes"]
+            strided = f", {'axes' if len(axes) > 1 else 'axis'} {', '.join(map(str, axes))} strided" if axes else ""
+            lines.append(f"{x} → {part}{strided}, all that {self._w} sees")
             x = f"x[…] {shapes['products']}"
         lines.append(f"{x} · {self._w} {shapes['filter']} → products {shapes['products']}")
         total = f" → sum over the {counted(count, 'channel')} → {shapes['sum']}"
@@ -334,12 +323,12 @@ class Explanation:
         at_once = special.get(plan["orientation"], f"{plan['rows']} rows × {plan['lanes']} lanes")
         tile = f"{at_once} at once, {counted(plan['tile_pixels'], 'pixel')} a tile"
         moved = f"{_bytes(self.bytes_read)} read, {_bytes(self.bytes_written)} written"
-        operations = "operations" if self.integers else "FLOPs"
+        operations = "operations" if self._integers else "FLOPs"
         each = _operations(self.weights, self.channels)
-        x_type, result_type = self.dtypes
-        types = f"{x_type} → {result_type}" + ", sums of integers" * self.integers
+        x_type, result_type = self._dtypes
+        types = f"{x_type} → {result_type}" + ", sums of integers" * self._integers
         return [
-            *([("types", types)] if self.integers or x_type != result_type else []),
+            *([("types", types)] if self._integers or x_type != result_type else []),
             ("kernel", f"{plan['kernel']}, {plan['orientation'].replace('_', ' ')}, {plan['order']} order"),
             ("tile", f"{tile}, x {'staged' if plan['stages_x'] else 'read in place'}"),
             ("threads", str(plan["threads"])),

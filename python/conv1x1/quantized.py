@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec
 
 import numpy as np
 
 from . import _calibration, _check, _check_quantized, _conv1x1
-from ._arrays import Array, masked_like
+from ._arrays import Array, ArrayLike, DTypeLike, masked_like
 from ._check import Activation
-from .conv import Conv1x1, Flat, _flat, _kept, _unflat
+from ._layer import Flat, Layer, unpickled
+from .conv import Conv1x1
 from .runtime import default_arithmetic
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, DTypeLike
-
-_PICKLED = ("x_scale", "x_zero_point", "weight", "w_scale", "w_zero_point", "y_scale", "y_zero_point", "bias")
+_P = ParamSpec("_P")
 
 
 def qlinear_conv1x1(
@@ -36,7 +36,7 @@ def qlinear_conv1x1(
     out: Array | None = None,
     threads: int | None = None,
 ) -> Array:
-    """Pointwise convolution of quantised arrays: ONNX's QLinearConv with a 1×1 kernel, its arguments in its order.
+    """Pointwise convolution of quantised arrays: ONNX's QLinearConv with a 1×1 kernel, its arguments in ONNX's order.
 
     A quantised array holds whole numbers q of 8 bits that stand for the real numbers ``scale · (q − zero_point)``.
     Where x, w and y stand for real numbers so, y is the convolution of x and w, rounded to what y can hold.
@@ -125,7 +125,7 @@ def qlinear_conv1x1(
     made = _check_quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, a)
     more = _check_quantized.requantize(made, x_scale, w_scale, y_scale, y_zero_point, B, activation)
     _check_quantized.check_out(out, more)
-    return _conv1x1.Layer(_check_quantized.spec(made, more))(a, None, out, threads)
+    return _conv1x1.Layer(_check_quantized.spec(made, more))(a, out=out, threads=threads)
 
 
 def conv1x1_integer(
@@ -189,20 +189,46 @@ def conv1x1_integer(
     a = _check_quantized.pixels(x)
     made = _check_quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, a)
     _check_quantized.check_out(out, None)
-    return _conv1x1.Layer(_check_quantized.spec(made))(a, None, out, threads)
+    return _conv1x1.Layer(_check_quantized.spec(made))(a, out=out, threads=threads)
 
 
-class QConv1x1:
-    """A quantised pointwise convolution, its weights packed once: ``layer(x, out=None, threads=None)``.
+def _rebuilt(
+    number: int, cls: type[QConv1x1], arrays: dict[str, Flat | None], options: dict[str, Any], snr: float | None
+) -> QConv1x1:
+    layer = QConv1x1.__new__(cls, **unpickled(number, cls, QConv1x1, arrays), **options)
+    _SNR.__set__(layer, snr)
+    return layer
+
+
+def _in_this_order(new: Callable[_P, QConv1x1]) -> Callable[_P, QConv1x1]:
+    """Words for a call in another order, above all in ONNX's."""
+
+    @functools.wraps(new)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> QConv1x1:
+        if len(args) > 3:  # the class among them
+            raise TypeError(
+                f"QConv1x1 takes w and bias by position and the rest by name, got {len(args) - 1} arguments by "
+                "position: QConv1x1(w, bias, x_scale=…, x_zero_point=…, w_scale=…, w_zero_point=…, y_scale=…, "
+                "y_zero_point=…); ONNX's order is that of the function qlinear_conv1x1"
+            )
+        return new(*args, **kwargs)
+
+    return checked
+
+
+class QConv1x1(Layer):
+    """A quantised pointwise convolution, its weights packed once: ``qlayer(x, *, out=None, threads=None)``.
 
     A layer is immutable, may be called from several threads at once, and pickles (as its weights, not as packed).
-    A call takes x, `out` and `threads`, and raises and returns what `qlinear_conv1x1` does.
+    A call takes x, and by name `out` and `threads`, and raises and returns what `qlinear_conv1x1` does.
 
     Parameters
     ----------
-    x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, B, channel_axis, stride, groups, activation
-        As for `qlinear_conv1x1`; arrays are copied. `x_zero_point` must be a NumPy int8 or uint8, since its type is
-        the type of the pixels. Weights of shape ``(1, 1, N)`` and ``(N, 1, 1)`` are refused as by `Conv1x1`.
+    w, bias
+        As for `qlinear_conv1x1`, which has ONNX's name for the bias, B.
+    x_scale, x_zero_point, w_scale, w_zero_point, y_scale, y_zero_point, channel_axis, stride, groups, activation
+        As for `qlinear_conv1x1`, and by name; arrays are copied. `x_zero_point` must be a NumPy int8 or uint8, since
+        its type is that of the pixels. Weights of shape ``(1, 1, N)`` and ``(N, 1, 1)`` are refused as by `Conv1x1`.
 
     Raises
     ------
@@ -217,46 +243,42 @@ class QConv1x1:
     --------
     >>> import numpy as np
     >>> from conv1x1 import QConv1x1
-    >>> w = np.ones((16, 192), np.int8)
-    >>> layer = QConv1x1(0.5, np.uint8(128), w, 0.25, 0, 1.0, np.uint8(0), activation="relu")
-    >>> layer
+    >>> of_x, of_w = {"x_scale": 0.5, "x_zero_point": np.uint8(128)}, {"w_scale": 0.25, "w_zero_point": 0}
+    >>> of_y = {"y_scale": 1.0, "y_zero_point": np.uint8(0)}
+    >>> qlayer = QConv1x1(np.ones((16, 192), np.int8), **of_x, **of_w, **of_y, activation="relu")
+    >>> qlayer
     <QConv1x1 192 → 16, uint8 · int8 → uint8, channel_axis=-1, activation='relu'>
-    >>> int(layer(np.full((28, 28, 192), 130, np.uint8))[0, 0, 0])
+    >>> int(qlayer(np.full((28, 28, 192), 130, np.uint8))[0, 0, 0])
     48
     """
 
-    __slots__ = ("_layer", "_made", "_more", "_snr")
+    __slots__ = ("_snr",)
 
-    _layer: _conv1x1.Layer
-    _made: _check_quantized.Integer
-    _more: _check_quantized.Requantize
-    _snr: float | None
+    _check_call = staticmethod(_check_quantized.call)
+    _rebuilt = staticmethod(_rebuilt)
 
+    @_in_this_order
     def __new__(
         cls,
+        w: ArrayLike,
+        bias: ArrayLike | None = None,
+        *,
         x_scale: ArrayLike,
         x_zero_point: ArrayLike,
-        w: ArrayLike,
         w_scale: ArrayLike,
         w_zero_point: ArrayLike,
         y_scale: ArrayLike,
         y_zero_point: ArrayLike,
-        B: ArrayLike | None = None,  # noqa: N803  (ONNX's name)
-        *,
         channel_axis: int = -1,
         stride: int | tuple[int, ...] = 1,
         groups: int = 1,
         activation: Activation = None,
     ) -> QConv1x1:
         made = _check_quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups)
-        more = _check_quantized.requantize(made, x_scale, w_scale, y_scale, y_zero_point, B, activation)
-        made = made._replace(weight=_kept(made.weight), w_zero_point=_kept(made.w_zero_point))
-        more = more._replace(bias=None if more.bias is None else _kept(more.bias), w_scale=_kept(more.w_scale))
-        self = super().__new__(cls)
-        layer = _conv1x1.Layer(_check_quantized.spec(made, more))
-        for name, value in (("_layer", layer), ("_made", made), ("_more", more), ("_snr", None)):
-            object.__setattr__(self, name, value)
-        return self
+        more = _check_quantized.requantize(made, x_scale, w_scale, y_scale, y_zero_point, bias, activation, "bias")
+        self = super().__new__(cls, _check.kept(_check_quantized.spec(made, more)))
+        _SNR.__set__(self, None)
+        return self  # type: ignore[return-value]
 
     @classmethod
     @default_arithmetic()
@@ -328,26 +350,21 @@ class QConv1x1:
         y_scale, y_zero_point = of_y.scale_and_zero_point(kind)
         w, w_scale, b = _calibration.filters(layer, x_scale)
         made = cls(
-            x_scale,
-            x_zero_point,
             w,
-            w_scale,
-            np.int8(0),
-            y_scale,
-            y_zero_point,
             None if layer.bias is None else b,
+            x_scale=x_scale,
+            x_zero_point=x_zero_point,
+            w_scale=w_scale,
+            w_zero_point=np.int8(0),
+            y_scale=y_scale,
+            y_zero_point=y_zero_point,
             channel_axis=layer.channel_axis,
             stride=layer.stride,
             groups=layer.groups,
             activation=layer.activation,
         )
-        object.__setattr__(made, "_snr", _calibration.snr(x, real, made))
+        _SNR.__set__(made, _calibration.snr(x, real, made))
         return made
-
-    def __call__(self, x: ArrayLike, out: Array | None = None, threads: int | None = None) -> Array:
-        a = _check_quantized.pixels(x, self._made.x_zero_point.dtype)
-        _check_quantized.check_out(out, self._more)
-        return self._layer(a, None, out, threads)
 
     @default_arithmetic()
     def quantize(self, x: ArrayLike) -> Array:
@@ -372,16 +389,17 @@ class QConv1x1:
         --------
         >>> import numpy as np
         >>> from conv1x1 import QConv1x1
-        >>> layer = QConv1x1(0.5, np.uint8(128), np.ones((1, 1), np.int8), 1, 0, 0.25, np.uint8(0))
+        >>> of_x, of_w = {"x_scale": 0.5, "x_zero_point": np.uint8(128)}, {"w_scale": 1, "w_zero_point": 0}
+        >>> layer = QConv1x1(np.ones((1, 1), np.int8), **of_x, **of_w, y_scale=0.25, y_zero_point=np.uint8(0))
         >>> layer.quantize([-1, 0, 2.2, 1000])
         array([126, 128, 132, 255], dtype=uint8)
         """
-        zero = self._made.x_zero_point
+        zero = self.x_zero_point
         info = np.iinfo(zero.dtype)
         with np.errstate(over="ignore"):  # what is too far for float32 is clamped in the end
             given = _check_quantized.real_numbers(x)
             whole = np.ma.getdata(given).astype(np.float32)
-            whole /= self._more.x_scale
+            whole /= self.x_scale
         np.rint(whole, out=whole)
         whole += np.float32(zero)
         np.clip(whole, info.min, info.max, out=whole)
@@ -412,88 +430,59 @@ class QConv1x1:
         --------
         >>> import numpy as np
         >>> from conv1x1 import QConv1x1
-        >>> layer = QConv1x1(0.5, np.uint8(128), np.ones((1, 1), np.int8), 1, 0, 0.25, np.uint8(8))
+        >>> of_x, of_w = {"x_scale": 0.5, "x_zero_point": np.uint8(128)}, {"w_scale": 1, "w_zero_point": 0}
+        >>> layer = QConv1x1(np.ones((1, 1), np.int8), **of_x, **of_w, y_scale=0.25, y_zero_point=np.uint8(8))
         >>> layer.dequantize(layer(np.array([[128], [131]], np.uint8)))
         array([[0. ],
                [1.5]], dtype=float32)
         """
         given = _check_quantized.whole_numbers(y)
         real = np.ma.getdata(given).astype(np.float32)
-        real -= np.float32(self._more.y_zero_point)
+        real -= np.float32(self.y_zero_point)
         with np.errstate(over="ignore"):
-            real *= self._more.y_scale
+            real *= self.y_scale
         return masked_like(real, given)
 
     @property
     def weight(self) -> Array:
         """The filters, (out_channels, in_channels/groups), read-only; (in_channels,) where they were given so."""
-        return self._made.weight if self._made.keep_axis else self._made.weight[0]
+        made = self._integer
+        return made.weight if made.keep_axis else made.weight[0]
 
     @property
     def bias(self) -> Array | None:
         """The bias, (out_channels,) of int32, read-only, or None."""
-        return self._more.bias
+        return self._requantize.bias
 
     @property
     def x_scale(self) -> np.float32:
         """The real number between neighbours in x."""
-        return self._more.x_scale
+        return self._requantize.x_scale
 
     @property
     def x_zero_point(self) -> np.int8 | np.uint8:
         """Which number in x stands for 0; its type is x's."""
-        return self._made.x_zero_point  # type: ignore[no-any-return]
+        return self._integer.x_zero_point  # type: ignore[no-any-return]
 
     @property
     def w_scale(self) -> Array:
         """The real number between neighbours in each filter, (out_channels,), read-only."""
-        return self._more.w_scale
+        return self._requantize.w_scale
 
     @property
     def w_zero_point(self) -> Array:
         """Which number in each filter stands for 0, (out_channels,), read-only."""
-        return self._made.w_zero_point
+        return self._integer.w_zero_point
 
     @property
     def y_scale(self) -> np.float32:
         """The real number between neighbours in the result."""
-        return self._more.y_scale
+        return self._requantize.y_scale
 
     @property
     def y_zero_point(self) -> np.int8 | np.uint8:
         """Which number in the result stands for 0; its type is the result's."""
-        return self._more.y_zero_point  # type: ignore[no-any-return]
-
-    @property
-    def in_channels(self) -> int:
-        """How many channels x must have."""
-        return int(self._made.weight.shape[1]) * self._made.groups
-
-    @property
-    def out_channels(self) -> int:
-        """How many filters there are."""
-        return int(self._made.weight.shape[0])
-
-    @property
-    def channel_axis(self) -> int:
-        """The axis of x that holds the channels."""
-        return self._made.channel_axis
-
-    @property
-    def stride(self) -> int | tuple[int, ...]:
-        """The stride, as it was given."""
-        return self._made.stride
-
-    @property
-    def groups(self) -> int:
-        """Into how many parts channels and filters are cut."""
-        return self._made.groups
-
-    @property
-    def activation(self) -> Activation:
-        """The activation, with its parameters where it has any, or None."""
-        name, a, b = self._more.activation
-        return ("clip", a, b) if name == "clip" else name or None
+        return self._requantize.y_zero_point  # type: ignore[no-any-return]
 
     @property
     def snr(self) -> float | None:
@@ -502,74 +491,37 @@ class QConv1x1:
         The signal is what the layer of floats gives, the noise how far the dequantised result is from it. Every 6 dB
         are one bit; 8 bits throughout give 30 to 45.
         """
-        return self._snr
+        return _SNR.__get__(self)  # type: ignore[no-any-return]
 
-    def plan(self, x: ArrayLike, threads: int | None = None) -> dict[str, Any]:
-        """How a call with this x would run: kernel, tile, threads and the like, for information.
+    @property
+    def _integer(self) -> _check_quantized.Integer:
+        return self._arguments[0]
 
-        Parameters
-        ----------
-        x : array_like
-            As for a call; its values do not matter. The plan is for a result that lies as x does.
-        threads : int, optional
-            As for a call.
+    @property
+    def _requantize(self) -> _check_quantized.Requantize:
+        return self._arguments[1]
 
-        Returns
-        -------
-        dict
+    @property
+    def _arguments(self) -> tuple[_check_quantized.Integer, _check_quantized.Requantize]:
+        arguments = self._spec.quantised
+        assert arguments is not None
+        return arguments
 
-        Raises
-        ------
-        TypeError, ValueError
-            As a call does.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from conv1x1 import QConv1x1
-        >>> layer = QConv1x1(0.5, np.uint8(128), np.ones((16, 192), np.int8), 1, 0, 0.25, np.uint8(8))
-        >>> "kernel" in layer.plan(np.ones((28, 28, 192), np.uint8))
-        True
-        """
-        a = _check_quantized.pixels(x, self._made.x_zero_point.dtype)
-        a, _, _, threads, _ = _check.call(self._layer._spec, a, None, None, threads)
-        return self._layer._plan(a, None, threads)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in QConv1x1.__slots__:
-            raise AttributeError(f"a QConv1x1 never changes: {name!r} cannot be set")
-        super().__setattr__(name, value)
-
-    def __delattr__(self, name: str) -> None:
-        if name in QConv1x1.__slots__:
-            raise AttributeError(f"a QConv1x1 never changes: {name!r} cannot be deleted")
-        super().__delattr__(name)
+    def _arrays(self) -> dict[str, Any]:
+        more = ("x_scale", "x_zero_point", "w_scale", "w_zero_point", "y_scale", "y_zero_point")
+        return {"w": self.weight, "bias": self.bias} | {n: getattr(self, n) for n in more}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        options = {n: getattr(self, n) for n in ("channel_axis", "stride", "groups", "activation")}
-        values = [getattr(self, n) for n in _PICKLED]
-        arguments = tuple(None if v is None else _flat(np.asarray(v)) for v in values)
-        return _rebuilt, (type(self), arguments, options, self._snr), getattr(self, "__dict__", None)
+        rebuilt, arguments, *state = super().__reduce__()
+        return rebuilt, (*arguments, self.snr), *state
 
     def __repr__(self) -> str:
-        made, more = self._made, self._more
-        options = [
-            f", {n}={v!r}" for n in ("stride", "groups", "activation") if (v := getattr(self, n)) not in (1, None)
-        ]
-        return (
-            f"<QConv1x1 {self.in_channels} → {self.out_channels}, "
-            f"{made.x_zero_point.dtype} · {made.weight.dtype} → {more.y_zero_point.dtype}"
-            f"{', bias' if more.bias is not None else ''}, channel_axis={self.channel_axis}{''.join(options)}"
-            f"{'' if self._snr is None else f', snr={self._snr:.1f} dB'}>"
-        )
+        types = f"{self.x_zero_point.dtype} · {self.weight.dtype} → {self.y_zero_point.dtype}"
+        snr = "" if self.snr is None else f", snr={self.snr:.1f} dB"
+        return f"<QConv1x1 {self.in_channels} → {self.out_channels}, {types}{self._described()}{snr}>"
 
 
-def _rebuilt(
-    cls: type[QConv1x1], arguments: tuple[Flat | None, ...], options: dict[str, Any], snr: float | None
-) -> QConv1x1:
-    if not issubclass(cls, QConv1x1):
-        raise TypeError(f"expected QConv1x1 or a subclass of it, got {cls!r}")
-    values: list[Any] = [None if a is None else _unflat(a) for a in arguments]
-    layer = cls.__new__(cls, *values, **options)
-    object.__setattr__(layer, "_snr", snr)
-    return layer
+# Only from here can it be set: a layer never changes.
+_SNR = QConv1x1.__dict__["_snr"]
+delattr(QConv1x1, "_snr")
+_conv1x1.document_call(QConv1x1, "x, *, out=None, threads=None", "The result, as `qlinear_conv1x1` gives it.")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from . import _check
-from ._check import Activation, Array
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, DTypeLike
+from ._arrays import Array, ArrayLike, DTypeLike
+from ._check import Activation
 
 
 def reference(

@@ -15,17 +15,12 @@ result, and is all that is ever rounded: `reference_qlinear`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from . import _check, _check_quantized
-from ._arrays import Array, Finish
+from ._arrays import Array, ArrayLike, Finish
 from ._check import Activation
 from .runtime import default_arithmetic
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 
 def reference_integer(
@@ -72,7 +67,8 @@ def reference_integer(
     """
     x = _check_quantized.pixels(x)
     made = _check_quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, x)
-    x, finish = _check_quantized.call(made, None, x, out, threads)
+    _check_quantized.check_out(out, None)
+    x, *_, finish = _check.call(_check_quantized.spec(made), x, None, out, threads)
     return _finished(x, _sums(x, made).astype(np.int32), made, out, finish)
 
 
@@ -130,7 +126,7 @@ def reference_qlinear(
     x = _check_quantized.pixels(x)
     made = _check_quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, x)
     more = _check_quantized.requantize(made, x_scale, w_scale, y_scale, y_zero_point, B, activation)
-    x, finish = _check_quantized.call(made, more, x, out, threads)
+    x, *_, finish = _check_quantized.call(_check_quantized.spec(made, more), x, None, out, threads)
 
     sums = np.moveaxis(_sums(x, made), made.channel_axis, -1)  # the filters last
     if more.bias is not None:

@@ -87,7 +87,7 @@ for kernel in kernels:
         with restricted(kernel=kernel["name"]):
             y = layer(x)
             for view in (x[::-1, ::-1], np.asfortranarray(x), x.astype("d"), np.repeat(x, 2, 1)[:, ::2]):
-                layer(view, y, np.empty(y.shape[::-1], "f").T)
+                layer(view, residual=y, out=np.empty(y.shape[::-1], "f").T)
             bool(y.any())  # every number of it was written
 x = np.ones((3000, 40), "f")
 assert (Conv1x1(np.ones((16, 40)))(x, threads=3) == conv1x1(x, np.ones((16, 40), "f"), threads=1)).all()

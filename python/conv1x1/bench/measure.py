@@ -88,7 +88,7 @@ def measure(
     truth = expected(layer, layout, x, w)
     run = Conv1x1(w, channel_axis=-1 if layout == "last" else 0, stride=layer.stride, groups=layer.groups)
     y = np.empty(truth.shape, layer.result)
-    candidates = [("conv1x1", Candidate("", lambda: run(x, None, y, threads)))]
+    candidates = [("conv1x1", Candidate("", lambda: run(x, out=y, threads=threads)))]
     candidates += [(name, c) for name, peer in peers.items() for c in peer.candidates(layer, layout, x, w)]
     for name, candidate in candidates:
         check(name, layer, candidate.result(candidate.call()).reshape(truth.shape), truth)

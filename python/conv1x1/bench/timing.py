@@ -206,8 +206,8 @@ def main(directory: str) -> None:
     def turn(of_turn: Callable[[Callable[[], object]], Any]) -> Any:
         # Where arrays lie decides a few percent, for as long as they lie there: each turn has its own places.
         layer, x_here, y_here = conv1x1.Conv1x1(w, **options), _elsewhere(x, random), _elsewhere(y, random)
-        layer(x_here, None, y_here, threads)
-        return of_turn(lambda: layer(x_here, None, y_here, threads))
+        layer(x_here, out=y_here, threads=threads)
+        return of_turn(lambda: layer(x_here, out=y_here, threads=threads))
 
     for line in sys.stdin:
         request = json.loads(line)

@@ -1,0 +1,152 @@
+"""What layers have in common, of floats and quantised: what they tell of themselves, and how they travel."""
+
+from __future__ import annotations
+
+import copyreg
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from . import _check, _conv1x1
+from ._arrays import Array, ArrayLike
+from ._check import Activation
+
+if TYPE_CHECKING:
+    from inspect import Signature
+
+_PICKLES = 1  # the number of their form
+Flat: TypeAlias = tuple[bytes, tuple[int, ...], str]
+
+
+class _CallSignature:
+    """What `inspect.signature` is told of a layer: before Python 3.13 it asks no type of C. Of a class it knows."""
+
+    def __get__(self, layer: Layer | None, cls: type[Layer]) -> Signature:
+        if layer is None:
+            raise AttributeError("__signature__")
+        import inspect
+
+        signature = inspect.signature(cls.__call__)
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+class Layer(_conv1x1.Layer):
+    """A convolution with its weights packed once. It never changes."""
+
+    __slots__ = ("__weakref__",)
+
+    __signature__ = _CallSignature()
+    _check_call: Callable[..., Any]  # `call` of the module that checks calls of such a layer
+    _rebuilt: Callable[..., Layer]  # what a pickle names
+
+    @property
+    def in_channels(self) -> int:
+        """How many channels x must have."""
+        spec = self._spec
+        return int(spec.weight.shape[1]) * spec.groups
+
+    @property
+    def out_channels(self) -> int:
+        """How many filters there are."""
+        return int(self._spec.weight.shape[0])
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis of x that holds the channels."""
+        return self._spec.channel_axis
+
+    @property
+    def stride(self) -> int | tuple[int, ...]:
+        """The stride, as it was given."""
+        return self._spec.stride
+
+    @property
+    def groups(self) -> int:
+        """Into how many parts channels and filters are cut."""
+        return self._spec.groups
+
+    @property
+    def activation(self) -> Activation:
+        """The activation, with its parameters where it has any, or None."""
+        name, a, b = self._spec.activation
+        return ("clip", a, b) if name == "clip" else ("leaky_relu", a) if name == "leaky_relu" else name or None
+
+    def plan(self, x: ArrayLike, threads: int | None = None) -> dict[str, Any]:
+        """How a call with this x would run: kernel, tile, threads and the like, to read.
+
+        Its keys may change from version to version. Among them are ``"strided_axes"``, the axes of x along which
+        pixels are left out, ``"kernel"`` and ``"threads"``.
+
+        Parameters
+        ----------
+        x : array_like
+            As for a call; its values do not matter. The plan is for a call without a residual, and for a result that
+            lies as x does.
+        threads : int, optional
+            As for a call.
+
+        Returns
+        -------
+        dict
+
+        Raises
+        ------
+        TypeError, ValueError
+            As a call does.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from conv1x1 import Conv1x1
+        >>> plan = Conv1x1(np.ones((16, 192)), stride=2).plan(np.ones((28, 28, 192), np.float32))
+        >>> plan["order"], plan["strided_axes"]
+        ('chain', (0, 1))
+        """
+        a, _, _, threads, _ = self._check_call(self._spec, x, None, None, threads)
+        return self._plan(a, None, threads)
+
+    def _arrays(self) -> dict[str, Any]:
+        """The arrays and scalars of NumPy that the layer is made of, or None, by the names of its arguments."""
+        raise NotImplementedError
+
+    def _options(self) -> dict[str, Any]:
+        """The other arguments."""
+        return {n: getattr(self, n) for n in ("channel_axis", "stride", "groups", "activation")}
+
+    def _described(self) -> str:
+        """The end of a `repr`: whether there is a bias, and options that are not the usual ones."""
+        options = [f", {n}={v!r}" for n, v in self._options().items() if n == "channel_axis" or v not in (1, None)]
+        return f"{', bias' * (self._arrays()['bias'] is not None)}{''.join(options)}"
+
+    def __getstate__(self) -> Any:
+        """What a subclass has of its own, as `object.__getstate__` gives it from Python 3.11 on."""
+        slots = {n: getattr(self, n) for n in copyreg._slotnames(type(self)) if hasattr(self, n)}  # type: ignore[attr-defined]
+        own = getattr(self, "__dict__", None) or None
+        return (own, slots) if slots else own
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        arrays = {n: None if a is None else _flat(np.asarray(a)) for n, a in self._arrays().items()}
+        return self._rebuilt, (_PICKLES, type(self), arrays, self._options()), self.__getstate__()
+
+
+def _flat(a: Array) -> Flat:
+    """An array for a pickle. NumPy's own form has bits in it that crash NumPy once they are tampered with."""
+    return a.tobytes(), a.shape, a.dtype.str
+
+
+def _unflat(flat: Flat) -> Array:
+    data, shape, dtype = flat
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def unpickled(number: int, cls: type, base: type[Layer], arrays: dict[str, Flat | None]) -> dict[str, Any]:
+    """The arrays of a pickle, once its form is one that is known."""
+    if number != _PICKLES:
+        raise ValueError(
+            f"the pickle of a layer has form {_check.spelled(number)}, and this conv1x1 knows {_PICKLES}: "
+            "load it with the version that wrote it, or with a newer one"
+        )
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise TypeError(f"expected {base.__name__} or a subclass of it, got {cls!r}")
+    return {n: None if a is None else _unflat(a) for n, a in arrays.items()}
