@@ -47,6 +47,40 @@ struct Tile {
   ptrdiff_t pixel = 0, channel = 0;  // bytes; to the next pair or quad of channels where those go together
 };
 
+// The pixels of a tile: [first, last) of a problem's walks, or a box, which begins at `start` and is a walk of its own.
+struct Pixels {
+  size_t first, last;
+  bool boxed = false;
+  PixelAxis box[2] = {};
+  PixelAxis start = {};
+
+  Walk walk(const PixelAxes& axes) const { return boxed ? Walk(box, 2) : Walk(axes); }
+};
+
+Pixels pixels_of(const Problem& p, const Plan& plan, size_t tile) {
+  if (!p.boxed) {
+    const size_t first = tile * plan.tile_pixels;
+    return {first, std::min(first + plan.tile_pixels, p.pixels)};
+  }
+  Pixels box{0, 1, true};
+  for (size_t i = p.all.size(); i-- > 0;) {
+    const PixelAxis& axis = p.all[i];
+    const bool inside = i + 2 >= p.all.size();
+    const size_t side = inside ? plan.box[i + 2 - p.all.size()] : 1, sides = (axis.n + side - 1) / side;
+    const size_t first = tile % sides * side;
+    tile /= sides;
+    const ptrdiff_t at = static_cast<ptrdiff_t>(first);
+    box.start.x += at * axis.x;
+    box.start.y += at * axis.y;
+    box.start.residual += at * axis.residual;
+    if (!inside) continue;
+    PixelAxis& own = box.box[i + 2 - p.all.size()] = axis;
+    own.n = std::min(side, axis.n - first);
+    box.last *= own.n;
+  }
+  return box;
+}
+
 // Calls fn(first, count, n) for `total` in equal parts of at most `most`: `count` parts of n, at most two kinds.
 template <class Fn>
 void split(size_t total, size_t most, Fn fn) {
@@ -56,11 +90,11 @@ void split(size_t total, size_t most, Fn fn) {
   fn(higher * (low + 1), parts - higher, low);
 }
 
-// One layer's work on pixels [first, last) with filters [filter, filter + filters) of one group.
+// One layer's work on the pixels of a tile with filters [filter, filter + filters) of one group.
 class LayerTile {
  public:
-  LayerTile(const Layer& layer, size_t first, size_t last, char* scratch)
-      : whole_(layer.data),
+  LayerTile(const Layer& layer, const Pixels& pixels, char* scratch)
+      : pixels_(pixels),
         problem_(*layer.problem),
         plan_(*layer.plan),
         weights_(*layer.weights),
@@ -69,9 +103,14 @@ class LayerTile {
         out_size_(problem_.quantized ? 1 : size_),
         depth_(channels_together(plan_.family->operand)),
         rows_(plan_.orientation == Orientation::pixels_as_rows),
-        first_(first),
-        last_(last),
-        scratch_(scratch) {}
+        first_(pixels.first),
+        last_(pixels.last),
+        scratch_(scratch),
+        whole_(layer.data) {
+    whole_.x += pixels.start.x;
+    whole_.y += pixels.start.y;
+    if (whole_.residual) whole_.residual += pixels.start.residual;
+  }
 
   // `source`: the pixels, where they were handed on; null when they are the array's.
   // `target`: where to hand the results on to; null when they go to the array.
@@ -109,7 +148,7 @@ class LayerTile {
 
  private:
   void run_half(bool to_array) {
-    if (plan_.method == Method::few_channels) return few_channels();
+    if (plan_.method == Method::few_channels) return pixels_.boxed ? few_channels_in_box() : few_channels(pixels_);
     if (plan_.method == Method::multiply) {
       size_t channel = 0;
       do {  // once for no channels at all: the sum is 0
@@ -190,7 +229,16 @@ class LayerTile {
   // Channels of pixels [first, last), converted, to `dst`.
   void move_pixels(size_t channel, size_t channels, size_t first, size_t last, char* dst, ptrdiff_t dst_pixel,
                    ptrdiff_t dst_channel) const {
-    Runs runs(problem_.source, first, last);
+    if (pixels_.boxed && !problem_.x.pair) {
+      const size_t length = pixels_.box[1].n;
+      const PixelAxis &row = pixels_.box[0], &column = pixels_.box[1];
+      return transfer(*plan_.table, x_channel(channel) + static_cast<ptrdiff_t>(first / length) * row.x, dst,
+                      {{(last - first) / length, row.x, static_cast<ptrdiff_t>(length) * dst_pixel},
+                       {length, column.x, dst_pixel},
+                       {channels, problem_.x.channel, dst_channel}},
+                      elements(problem_.x), {static_cast<size_t>(element_size())}, x_conversion());
+    }
+    Runs runs(pixels_.walk(problem_.source), first, last);
     for (Run run; runs.next(run); dst += static_cast<ptrdiff_t>(run.n) * dst_pixel) {
       const char* x = x_channel(channel) + run.x;
       const Elements from = elements(problem_.x), to{static_cast<size_t>(element_size())};
@@ -215,8 +263,9 @@ class LayerTile {
     const ptrdiff_t size = element_size(), row = static_cast<ptrdiff_t>(chunk) * size;
     const PixelAxes& axes = problem_.source;
     const bool in_place = !x_conversion() && axes.size() <= 1 && (axes.empty() || axes.back().x == size);
-    for (size_t first = first_; first < last_; first += chunk) {
-      const size_t n = std::min(chunk, last_ - first);
+    const size_t most = pixels_.boxed ? chunk / pixels_.box[1].n * pixels_.box[1].n : chunk;  // whole rows of a box
+    for (size_t first = first_; first < last_; first += most) {
+      const size_t n = std::min(most, last_ - first);
       char* to = source_.data + static_cast<ptrdiff_t>(first - first_) * source_.pixel;
       for (size_t block = 0; block < problem_.in_channels; block += high) {
         const size_t channels = std::min(high, problem_.in_channels - block);
@@ -246,7 +295,10 @@ class LayerTile {
       fn(x, source_.pixel, source_.channel, y, target_.pixel, target_.channel, all);
       return;
     }
-    Runs runs(in_scratch_ ? problem_.target : out_scratch_ ? problem_.source : problem_.all, first_, last_);
+    Runs runs(pixels_.walk(in_scratch_    ? problem_.target
+                           : out_scratch_ ? problem_.source
+                                          : problem_.all),
+              first_, last_);
     ptrdiff_t done = 0;
     for (Run run; runs.next(run); done += static_cast<ptrdiff_t>(run.n))
       fn(in_scratch_ ? x + done * source_.pixel : x + run.x, in_scratch_ ? source_.pixel : run.x_step,
@@ -418,7 +470,7 @@ class LayerTile {
   }
 
   // Whole colour pixels, where there is such a kernel and nothing for it to leave undone; else false.
-  bool colour() const {
+  bool colour(const Pixels& pixels) const {
     const auto taken = [](DType type) { return type == DType::float32 || type == DType::uint8; };
     const bool clamps = epilogue_.activation == Activation::clamp;
     if (problem_.arithmetic != DType::float32 || !taken(problem_.x.dtype) || !taken(problem_.y.dtype) ||
@@ -430,7 +482,7 @@ class LayerTile {
     c.clamp = clamps;
     c.lo = epilogue_.a;
     c.hi = epilogue_.b;
-    Runs runs(problem_.all, first_, last_);
+    Runs runs(pixels.walk(problem_.all), first_, last_);
     for (Run run; runs.next(run);) {
       c.x = data_.x + run.x;
       c.out = data_.y + run.y;
@@ -446,7 +498,7 @@ class LayerTile {
     FewChannels f = plain_filters<FewChannels>();
     f.x_row = problem_.x.channel;
     f.out_row = problem_.y.channel;
-    Runs runs(problem_.all, first_, last_);
+    Runs runs(pixels_.walk(problem_.all), first_, last_);
     for (Run run; runs.next(run);) {
       for (size_t first = 0; first < run.n; first += block) {
         const ptrdiff_t offset = static_cast<ptrdiff_t>(first) * size_;
@@ -459,11 +511,46 @@ class LayerTile {
     finish(true);
   }
 
+  // Colour pixels in a box: those of the side that turns are packed in scratch.
+  void few_channels_in_box() {
+    Pixels packed = pixels_;
+    PixelAxis &row = packed.box[0], &column = packed.box[1];
+    const auto pixel_of = [](const Side& side, size_t channels) {
+      return static_cast<ptrdiff_t>(channels * size_of(side.dtype));
+    };
+    const ptrdiff_t length = static_cast<ptrdiff_t>(column.n);
+    if (plan_.stage_x) {
+      const Elements own = elements(problem_.x);
+      const ptrdiff_t pixel = pixel_of(problem_.x, problem_.in_channels);
+      transfer(*plan_.table, data_.x, scratch_,
+               {{row.n, row.x, length * pixel},
+                {column.n, column.x, pixel},
+                {problem_.in_channels, problem_.x.channel, static_cast<ptrdiff_t>(own.size)}},
+               own, own, nullptr);
+      data_.x = scratch_;
+      row.x = length * pixel;
+      column.x = pixel;
+      return few_channels(packed);
+    }
+    const Elements own = elements(problem_.y);
+    const ptrdiff_t pixel = pixel_of(problem_.y, filters_);
+    char* y = data_.y;
+    data_.y = scratch_;
+    row.y = length * pixel;
+    column.y = pixel;
+    few_channels(packed);
+    transfer(*plan_.table, scratch_, y,
+             {{row.n, row.y, pixels_.box[0].y},
+              {column.n, column.y, pixels_.box[1].y},
+              {filters_, static_cast<ptrdiff_t>(own.size), problem_.y.channel}},
+             own, own, nullptr);
+  }
+
   // Colour pixels of any type: a block of them at a time is taken apart into channels, converted, multiplied,
   // converted, and put together again.
-  void few_channels() const {
+  void few_channels(const Pixels& pixels) const {
     if (planes(problem_)) return few_planes();
-    if (colour()) return;
+    if (colour(pixels)) return;
     constexpr size_t block = 128;
     alignas(64) char x_rows[most_rows * block * 8], x_raw[most_rows * block * 8];
     alignas(64) char y_rows[most_rows * block * 8], y_raw[most_rows * block * 8];
@@ -475,7 +562,7 @@ class LayerTile {
     const ConvertFn to_y = conversion(problem_.arithmetic, problem_.y.dtype);
     const bool activates = epilogue_.activation != Activation::none && !problem_.adds_residual;
     FewChannels f = plain_filters<FewChannels>();
-    Runs runs(problem_.all, first_, last_);
+    Runs runs(pixels.walk(problem_.all), first_, last_);
     for (Run run; runs.next(run);) {
       for (size_t first = 0; first < run.n; first += block) {
         const size_t n = std::min(block, run.n - first);
@@ -532,19 +619,19 @@ class LayerTile {
   void finish(bool to_array) const {
     const bool add_residual = data_.residual && !plan_.fuse_residual;
     const bool activates = epilogue_.activation != Activation::none && !fuse_clamp() && !problem_.quantized;
-    const bool moves = to_array && out_scratch_;
-    if (!add_residual && !activates && !moves) return;
+    const bool turns = to_array && out_scratch_ && pixels_.boxed && !problem_.y.pair;
+    const bool moves = to_array && out_scratch_ && !turns;
+    const Elements from{static_cast<size_t>(out_size_)}, to = elements(problem_.y);
     const ConvertFn to_y = problem_.quantized ? nullptr : conversion(problem_.arithmetic, problem_.y.dtype);
     char* y = data_.y + y_filter(problem_.y);
     ptrdiff_t done = 0;
-    Runs runs(problem_.target, first_, last_);
+    Runs runs(pixels_.walk(problem_.target), first_, add_residual || activates || moves ? last_ : first_);
     for (Run run; runs.next(run); done += static_cast<ptrdiff_t>(run.n)) {
       const Tile at = out_scratch_ ? Tile{target_.data + done * target_.pixel, target_.pixel, target_.channel}
                                    : Tile{y + run.y, run.y_step, problem_.y.channel};
       if (add_residual) add_residual_to(at, run);
       if (activates) activate(at, run.n);
       if (!moves) continue;
-      const Elements from{static_cast<size_t>(out_size_)}, to = elements(problem_.y);
       if (problem_.y.pair)
         transfer_pairs(
             *plan_.table,
@@ -555,6 +642,13 @@ class LayerTile {
                  {at.data, at.pixel, at.channel, y + run.y, run.y_step, problem_.y.channel, run.n, filters_}, from, to,
                  to_y);
     }
+    if (!turns) return;
+    const PixelAxis &row = pixels_.box[0], &column = pixels_.box[1];
+    transfer(*plan_.table, target_.data, y,
+             {{row.n, static_cast<ptrdiff_t>(column.n) * target_.pixel, row.y},
+              {column.n, target_.pixel, column.y},
+              {filters_, target_.channel, problem_.y.channel}},
+             from, to, to_y);
   }
 
   void add_residual_to(const Tile& at, const Run& run) const {
@@ -580,7 +674,7 @@ class LayerTile {
     const ptrdiff_t half = problem_.y.half;
     char* y = data_.y - half + y_filter(problem_.y);
     const char* first = target_.data - half_bytes();
-    Runs runs(problem_.target, first_, last_);
+    Runs runs(pixels_.walk(problem_.target), first_, last_);
     for (Run run; runs.next(run); first += static_cast<ptrdiff_t>(run.n) * target_.pixel)
       transfer_pairs(
           *plan_.table,
@@ -601,7 +695,7 @@ class LayerTile {
       fn(at.data + static_cast<ptrdiff_t>(i) * row, length, epilogue_.activation, epilogue_.a, epilogue_.b);
   }
 
-  const Data& whole_;
+  const Pixels& pixels_;
   const Problem& problem_;
   const Plan& plan_;
   const PackedWeights& weights_;
@@ -612,6 +706,7 @@ class LayerTile {
   const bool rows_;
   const size_t first_, last_;
   char* const scratch_;
+  Data whole_;
   Data data_;  // of the half at hand
   bool second_half_ = false;
   size_t group_ = 0, filter_ = 0, filters_ = 0;
@@ -640,11 +735,11 @@ Tile handed_tile(const Layer& layer, char* data, size_t pixels) {
           static_cast<ptrdiff_t>(size * (rows ? 1 : pixels))};
 }
 
-void run_part(const Layer& layer, size_t first, size_t last, size_t part, const Tile* source, const Tile* target,
+void run_part(const Layer& layer, const Pixels& pixels, size_t part, const Tile* source, const Tile* target,
               char* scratch) {
   const Plan& plan = *layer.plan;
   const size_t filter = part % plan.chunks * plan.chunk_filters;
-  LayerTile(layer, first, last, scratch)
+  LayerTile(layer, pixels, scratch)
       .run(source, target, part / plan.chunks, filter,
            std::min(plan.chunk_filters, layer.problem->out_channels - filter));
 }
@@ -653,8 +748,7 @@ void run_unit(void* context, size_t index) noexcept {
   const DefaultArithmetic arithmetic;
   const Work& work = *static_cast<const Work*>(context);
   char* scratch = thread_scratch(work.scratch_bytes);
-  const size_t first = index / work.parts * work.tile_pixels;
-  const size_t last = std::min(first + work.tile_pixels, work.layers->problem->pixels);
+  const Pixels pixels = pixels_of(*work.layers->problem, *work.layers->plan, index / work.parts);
   Tile handed[2];
   const Tile* source = nullptr;
   for (size_t l = 0; l < work.count; ++l) {
@@ -666,7 +760,7 @@ void run_unit(void* context, size_t index) noexcept {
     }
     const size_t parts = parts_of(layer) / work.parts;
     for (size_t part = 0; part < parts; ++part)
-      run_part(layer, first, last, index % work.parts + part, source, target, scratch + 2 * work.handed_bytes);
+      run_part(layer, pixels, index % work.parts + part, source, target, scratch + 2 * work.handed_bytes);
     source = target;
   }
 }

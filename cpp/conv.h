@@ -18,7 +18,8 @@ struct Epilogue {
 };
 
 // One layer of a list. The first layer's x and the last one's y are the call's arrays; what lies between is handed
-// on within a tile, and never becomes an array. One convolution is a list of one. One of two halves stands alone.
+// on within a tile, and never becomes an array. One convolution is a list of one. A problem of two halves, or one that
+// is boxed, stands alone: the layers of a list walk the pixels in one order.
 struct Layer {
   Data data;
   const Problem* problem;

@@ -40,15 +40,25 @@ constexpr size_t most_l2_bytes = size_t{2} << 20;
 // Some milliseconds with vectors, ten or twenty without.
 constexpr size_t longest_unit = size_t{1} << 28, longest_portable_unit = size_t{1} << 23;
 
+// Pixels along an axis of a box, at most: whole cache lines of an array that is contiguous along it, and enough of the
+// others that no line is brought for a few. Equal parts, but that they begin where lines do.
+size_t box_side(const PixelAxis& axis) {
+  constexpr size_t line = 64, enough = 32;
+  const auto step = [](ptrdiff_t bytes) { return bytes ? static_cast<size_t>(std::abs(bytes)) : line; };
+  const size_t wanted = std::max(enough, line / std::min(step(axis.x), step(axis.y)));
+  const size_t parts = std::max<size_t>((axis.n + wanted / 2) / wanted, 1);
+  return std::min(round_up(ceil_div(axis.n, parts), 16), axis.n);
+}
+
 // How many runs of pixels a walk over `axes` has, and how long each is.
 struct Shape {
   size_t runs, length;
 };
 
-Shape runs_of(const PixelAxes& axes, size_t pixels) {
-  if (axes.empty()) return {pixels ? size_t{1} : 0, 1};
-  const size_t length = axes.back().n;
-  return {length ? pixels / length : 0, length};
+Shape runs_of(const Problem& p, const PixelAxes& axes) {
+  if (axes.empty()) return {p.pixels ? size_t{1} : 0, 1};
+  const size_t length = p.boxed ? box_side(axes.back()) : axes.back().n;
+  return {length ? p.pixels / length : 0, length};
 }
 
 ptrdiff_t inner_x(const PixelAxes& axes) { return axes.empty() ? 0 : axes.back().x; }
@@ -149,15 +159,15 @@ Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* 
   }
   // Pixels come in runs where they are not evenly spaced; runs much shorter than a block are gathered first.
   const size_t shortest = rows ? 4 : 2 * (family ? family->width : 16);
-  const Shape in_place = runs_of(layout.scratch_y ? p.source : p.all, p.pixels);
+  const Shape in_place = runs_of(p, layout.scratch_y ? p.source : p.all);
   if (!layout.stage_x && in_place.runs > 1 && in_place.length < shortest) layout.stage_x = true;
   if (layout.stage_x && !layout.scratch_y) {
-    const Shape out = runs_of(p.target, p.pixels);
+    const Shape out = runs_of(p, p.target);
     if (out.runs > 1 && out.length < shortest) layout.scratch_y = true;
   }
   if (!(layout.stage_x && layout.scratch_y)) {
     const PixelAxes& walked = layout.stage_x ? p.target : layout.scratch_y ? p.source : p.all;
-    const Shape shape = runs_of(walked, p.pixels);
+    const Shape shape = runs_of(p, walked);
     layout.runs = shape.runs;
     layout.length = shape.length;
   }
@@ -227,18 +237,23 @@ const MultiplyFamily* any_family(const Problem& p, const Machine& machine) {
   return fits(machine.only, p) ? machine.only.family : family;
 }
 
+// Whether whole pixels follow one another.
+bool packed(const Side& side, size_t channels, ptrdiff_t pixel) {
+  const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(side.dtype));
+  return !side.swapped && !side.pair && (channels == 1 || side.channel == size) &&
+         pixel == static_cast<ptrdiff_t>(channels) * size;
+}
+
 // Planes are for a single filter: the multiply kernel reads x once for several.
 bool few_channels_fit(const Problem& p, const Machine& machine) {
-  const auto packed = [](const Side& side, size_t channels, ptrdiff_t pixel) {
-    const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(side.dtype));
-    return !side.swapped && !side.pair && (channels == 1 || side.channel == size) &&
-           pixel == static_cast<ptrdiff_t>(channels) * size;
-  };
+  const auto movable = [](const Side& side) { return !side.swapped && !side.pair; };
+  const bool x_packed = !p.all.empty() && packed(p.x, p.in_channels, p.all.back().x);
+  const bool y_packed = !p.all.empty() && packed(p.y, p.out_channels, p.all.back().y);
   return !machine.only.family && !machine.only.orientation && p.arithmetic != DType::int32 &&
          plain_rows(p.in_channels, p.out_channels) && summation_order(p.in_channels, p.out_channels) == Order::chain &&
-         p.groups == 1 && !p.all.empty() && (!p.adds_residual || p.y.dtype == p.arithmetic) &&
-         ((planes(p) && p.out_channels == 1 && p.all.back().n >= 64) ||
-          (packed(p.x, p.in_channels, p.all.back().x) && packed(p.y, p.out_channels, p.all.back().y)));
+         p.groups == 1 && !p.all.empty() && (!p.adds_residual || (p.y.dtype == p.arithmetic && !p.boxed)) &&
+         ((planes(p) && p.out_channels == 1 && p.all.back().n >= 64) || (x_packed && y_packed) ||
+          (p.boxed && p.halves == 1 && ((x_packed && movable(p.y)) || (y_packed && movable(p.x)))));
 }
 
 // What a tile of pixels, and one of results, may take.
@@ -259,6 +274,22 @@ void choose_lanes(Plan& plan, const Problem& p, const Machine& machine) {
     plan.method = Method::few_filters_lanes;
     adopt(plan, lanes);
   }
+}
+
+// A box of at most so many pixels.
+void choose_box(Plan& plan, const Problem& p, size_t most) {
+  for (size_t i = 0; i < 2; ++i) plan.box[i] = box_side(p.all[p.all.size() - 2 + i]);
+  while (plan.box[0] * plan.box[1] > most) {
+    size_t& longer = plan.box[plan.box[1] >= plan.box[0]];
+    longer = ceil_div(longer, 2);
+  }
+}
+
+size_t boxes(const Plan& plan, const Problem& p) {
+  size_t count = 1;
+  for (size_t i = 0, outer = p.all.size() - 2; i < p.all.size(); ++i)
+    count *= i < outer ? p.all[i].n : ceil_div(p.all[i].n, plan.box[i - outer]);
+  return count;
 }
 
 void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_threads) {
@@ -314,13 +345,16 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
     }
   }
   const PixelAxes& walked = plan.stage_x ? p.target : plan.scratch_y ? p.source : p.all;
-  const size_t run = runs_of(walked, p.pixels).length;
-  if (walked.size() > 1 && run > 0 && run < tile)
+  const size_t run = runs_of(p, walked).length;
+  if (p.boxed) {
+    choose_box(plan, p, tile);
+    tile = plan.box[0] * plan.box[1];
+  } else if (walked.size() > 1 && run > 0 && run < tile)
     tile = tile / run * run;
   else if (tile < p.pixels)
     tile = round_up(ceil_div(p.pixels, ceil_div(p.pixels, tile)), granule);  // tiles of a size
   tile = std::min(tile, std::max<size_t>(p.pixels, 1));
-  plan.tiles = ceil_div(p.pixels, tile);
+  plan.tiles = p.boxed ? boxes(plan, p) : ceil_div(p.pixels, tile);
   plan.tile_pixels = tile;
   if (cuts_filters) {
     const size_t most = plan.table->isa == Isa::portable ? longest_portable_unit : longest_unit;
@@ -345,6 +379,10 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
     plan.method = Method::few_channels;
     plan.family = any_family(p, machine);
     plan.orientation = planes(p) ? Orientation::pixels_as_lanes : Orientation::pixels_as_rows;
+    if (p.boxed) {
+      plan.scratch_y = packed(p.x, p.in_channels, p.all.back().x);
+      plan.stage_x = !plan.scratch_y;
+    }
   } else if (plan.order == Order::chain) {
     choose_chain(plan, p, machine);
   } else {

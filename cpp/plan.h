@@ -55,6 +55,7 @@ struct Plan {
   bool scratch_y = false;      // results go to a tile first, and from there to y
   bool fuse_residual = false;  // the kernel adds the residual
   size_t tile_pixels = 1;
+  size_t box[2] = {1, 1};  // of a problem that is walked in boxes: its rows, and the pixels in each
   size_t tiles = 1;
   size_t chunk_filters = 1;         // filters (of one group) that a tile is multiplied with before its results leave;
                                     // all of them, except where the method is to multiply

@@ -67,31 +67,31 @@ void memory_order(const Array& a, int* axes) {
   }
 }
 
-Runs::Runs(const PixelAxes& axes, size_t first, size_t last) : axes_(axes), left_(last - first) {
-  for (size_t i = axes.size(); i-- > 0;) {
-    index_[i] = first % axes[i].n;
-    first /= axes[i].n;
+Runs::Runs(Walk walk, size_t first, size_t last) : walk_(walk), left_(last - first) {
+  for (size_t i = walk.count; i-- > 0;) {
+    index_[i] = first % walk.axes[i].n;
+    first /= walk.axes[i].n;
   }
 }
 
 bool Runs::next(Run& run) {
   if (left_ == 0) return false;
   run = {0, 0, 0, 1, 0, 0, 0};
-  if (!axes_.empty()) {
-    const size_t inner = axes_.size() - 1;
+  if (walk_.count != 0) {
+    const size_t inner = walk_.count - 1;
     for (size_t i = 0; i <= inner; ++i) {
       const ptrdiff_t at = static_cast<ptrdiff_t>(index_[i]);
-      run.x += at * axes_[i].x;
-      run.y += at * axes_[i].y;
-      run.residual += at * axes_[i].residual;
+      run.x += at * walk_.axes[i].x;
+      run.y += at * walk_.axes[i].y;
+      run.residual += at * walk_.axes[i].residual;
     }
-    const PixelAxis& axis = axes_[inner];
+    const PixelAxis& axis = walk_.axes[inner];
     run.n = std::min(left_, axis.n - index_[inner]);
     run.x_step = axis.x;
     run.y_step = axis.y;
     run.residual_step = axis.residual;
     index_[inner] = 0;
-    for (size_t i = inner; i-- > 0 && ++index_[i] == axes_[i].n;) index_[i] = 0;
+    for (size_t i = inner; i-- > 0 && ++index_[i] == walk_.axes[i].n;) index_[i] = 0;
   }
   left_ -= run.n;
   return true;
@@ -114,6 +114,22 @@ PixelAxes merge(const PixelAxes& axes, bool by_x, bool by_y, bool by_residual) {
       merged.push_back(inner);
   }
   return merged;
+}
+
+// Whether x's pixels are nearest along another axis than y's. If so those two come last.
+bool turn(const Problem& p, PixelAxes& axes) {
+  if (axes.size() < 2) return false;
+  const auto nearer = [](const PixelAxis& a, const PixelAxis& b) {
+    return (a.x ? std::abs(a.x) : std::numeric_limits<ptrdiff_t>::max()) <
+           (b.x ? std::abs(b.x) : std::numeric_limits<ptrdiff_t>::max());
+  };
+  const auto of_y = axes.end() - 1, of_x = std::min_element(axes.begin(), axes.end(), nearer);
+  if (!nearer(*of_x, *of_y)) return false;
+  std::rotate(of_x, of_x + 1, of_y);  // now x's before y's
+  const size_t x_size = size_of(p.x.dtype);
+  const bool whole_pixels = p.in_channels > 1 && p.x.channel == static_cast<ptrdiff_t>(x_size);
+  if (whole_pixels || p.out_channels * size_of(p.y.dtype) < p.in_channels * x_size) std::iter_swap(of_y - 1, of_y);
+  return true;
 }
 
 // The first byte of an array and the one past its last.
@@ -203,6 +219,8 @@ Problem make_problem(DType arithmetic, const Array& x, const Array& y, const Arr
   p.all = merge(axes, true, true, p.adds_residual);
   p.source = merge(axes, true, false, false);
   p.target = merge(axes, false, true, p.adds_residual);
+  p.boxed = turn(p, p.all);
+  if (p.boxed) p.source = p.target = p.all;
   return p;
 }
 

@@ -74,6 +74,10 @@ struct Data {
   const char* residual = nullptr;
 };
 
+// Where x's pixels are nearest along another axis than y's, neither side can be walked in its own order without long
+// steps through the other. They are then walked in boxes of the last two axes, which are those two (`all`, `source` and
+// `target` are the same), and what is moved turns in a box. x's comes last where x holds whole pixels, which are better
+// read than written in a row; else that of the heavier side, so that the lighter one is what turns.
 struct Problem {
   DType arithmetic = DType::float32;  // of the sums
   bool quantized = false;             // int32 sums become numbers of one byte in the kernel
@@ -90,6 +94,7 @@ struct Problem {
   PixelAxes all;               // merged where x, y and residual all allow it
   PixelAxes source;            // merged for x alone
   PixelAxes target;            // merged for y and residual
+  bool boxed = false;          // x and y turn the pixels: see below
 };
 
 // A run of evenly spaced pixels: offsets of its first pixel, and steps.
@@ -99,14 +104,23 @@ struct Run {
   ptrdiff_t x_step, y_step, residual_step;
 };
 
-// The runs that make up pixels [first, last) of `axes`.
+// Axes to walk, borrowed.
+struct Walk {
+  Walk(const PixelAxis* of, size_t n) : axes(of), count(n) {}
+  Walk(const PixelAxes& of) : Walk(of.data(), of.size()) {}
+
+  const PixelAxis* axes;
+  size_t count;
+};
+
+// The runs that make up pixels [first, last) of a walk.
 class Runs {
  public:
-  Runs(const PixelAxes& axes, size_t first, size_t last);
+  Runs(Walk, size_t first, size_t last);
   bool next(Run&);
 
  private:
-  const PixelAxes& axes_;
+  const Walk walk_;
   size_t left_;
   size_t index_[max_rank];
 };

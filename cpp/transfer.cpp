@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 
 #include "problem.h"
 
@@ -90,6 +91,32 @@ void turn(const KernelTable& table, const Move& m, size_t size, ConvertFn conver
   }
 }
 
+template <size_t Bytes>
+void move_by(const Move& m) {
+  for (size_t i = 0; i < m.n_i; ++i) {
+    const char* src = m.src + static_cast<ptrdiff_t>(i) * m.src_i;
+    char* dst = m.dst + static_cast<ptrdiff_t>(i) * m.dst_i;
+    for (size_t j = 0; j < m.n_j; ++j, src += m.src_j, dst += m.dst_j) std::memcpy(dst, src, Bytes);
+  }
+}
+
+// Moves units of so many bytes; false where there is nothing for that size.
+bool move_units(const KernelTable& table, const Move& m, size_t bytes) {
+  switch (bytes) {
+    case 1:
+    case 2:
+    case 4:
+    case 8: table.move[log2_of(bytes)](m); return true;
+    case 3: move_by<3>(m); return true;
+    case 6: move_by<6>(m); return true;
+    case 12: move_by<12>(m); return true;
+    case 16: move_by<16>(m); return true;
+    case 24: move_by<24>(m); return true;
+    case 32: move_by<32>(m); return true;
+    default: return false;
+  }
+}
+
 Move with_axes_swapped(const Move& m) { return {m.src, m.src_j, m.src_i, m.dst, m.dst_j, m.dst_i, m.n_j, m.n_i}; }
 
 }  // namespace
@@ -151,6 +178,28 @@ void transfer_pairs(const KernelTable& table, const Move& asked, ptrdiff_t src_p
   second.src += src_part;
   second.dst += dst_part;
   for (const Move& m : {asked, second}) transfer(table, m, from, to, convert);
+}
+
+void transfer(const KernelTable& table, const char* src, char* dst, const MoveAxis (&axes)[3], Elements from,
+              Elements to, ConvertFn convert) noexcept {
+  // Two axes go together: those that are contiguous on one side, or long. What is contiguous on both sides but short
+  // would be moved by the element: its bytes are moved as one, where nothing has to be done to them.
+  const auto contiguous = [](ptrdiff_t step, Elements of) { return step == static_cast<ptrdiff_t>(of.size); };
+  const auto importance = [&](const MoveAxis& axis) {
+    const bool in_src = contiguous(axis.src, from), in_dst = contiguous(axis.dst, to);
+    if (in_src && in_dst && axis.n <= most_rows) return size_t{1};
+    return axis.n == 1 ? 0 : in_src || in_dst ? std::numeric_limits<size_t>::max() : axis.n;
+  };
+  const MoveAxis* alone = std::min_element(
+      axes, axes + 3, [&](const MoveAxis& a, const MoveAxis& b) { return importance(a) < importance(b); });
+  MoveAxis i = axes[alone == axes ? 1 : 0], j = axes[alone == axes + 2 ? 1 : 2];
+  if (std::abs(i.dst) < std::abs(j.dst)) std::swap(i, j);  // written in a row
+  const bool as_they_are = !convert && !from.swapped && !to.swapped;
+  if (as_they_are && contiguous(alone->src, from) && contiguous(alone->dst, to) &&
+      move_units(table, {src, i.src, j.src, dst, i.dst, j.dst, i.n, j.n}, alone->n * from.size))
+    return;
+  for (size_t k = 0; k < alone->n; ++k, src += alone->src, dst += alone->dst)
+    transfer(table, {src, i.src, j.src, dst, i.dst, j.dst, i.n, j.n}, from, to, convert);
 }
 
 void accumulate(const KernelTable& table, const Move& asked, Elements from, size_t size, ConvertFn convert,

@@ -18,6 +18,14 @@ void transfer(const KernelTable&, const Move&, Elements from, Elements to, Conve
 void transfer_pairs(const KernelTable&, const Move& move, ptrdiff_t src_part, ptrdiff_t dst_part, Elements from,
                     Elements to, ConvertFn convert) noexcept;
 
+// The same with three axes, each with its length and steps.
+struct MoveAxis {
+  size_t n;
+  ptrdiff_t src, dst;
+};
+void transfer(const KernelTable&, const char* src, char* dst, const MoveAxis (&)[3], Elements from, Elements to,
+              ConvertFn convert) noexcept;
+
 // dst(i, j) += src(i, j), where dst holds numbers of the type of the sums, of `size` bytes.
 void accumulate(const KernelTable&, const Move&, Elements from, size_t size, ConvertFn convert, ConvertFn add) noexcept;
 

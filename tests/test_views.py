@@ -247,6 +247,55 @@ def test_nothing_is_turned_unasked(exact: Any) -> None:
         assert explain(view, w, channel_axis=view_axis).plan == expected
 
 
+# ------------------------------------------------------------------------------------------------ turned in boxes
+
+
+TURNED = {  # the axes of x and of out, as they lie in memory: outermost first; each with where the channels are
+    "planes, transposed": ((0, 1, 2), (0, 2, 1), 0),
+    "channels last, transposed": ((0, 1, 2), (1, 0, 2), -1),
+    "Fortran cube": ((2, 1, 0), (0, 1, 2), -1),
+    "Fortran planes": ((2, 1, 0), (0, 1, 2), 0),
+    "planes to channels last, transposed": ((2, 1, 0), (1, 0, 2), 0),
+    "the channels between": ((0, 1, 2), (2, 1, 0), 1),
+    "CZYX to CXYZ": ((0, 3, 2, 1), (0, 1, 2, 3), 0),
+    "volumes, reversed": ((3, 2, 1, 0), (0, 1, 2, 3), 2),
+}
+TYPES_OF_TURNED = [("float32", "float32"), ("float64", "float64"), ("uint8", "float32"), ("uint8", "uint8")]
+TYPES_OF_TURNED += [("int16", "float32"), ("float16", "float16"), ("uint8", "int32"), ("float64", ">f4")]
+
+
+@pytest.mark.parametrize("name", TURNED)
+@pytest.mark.parametrize(("x_type", "y_type"), TYPES_OF_TURNED)
+@pytest.mark.parametrize(("channels", "filters"), [(3, 1), (3, 3), (4, 2), (1, 3), (40, 3), (7, 19), (70, 33)])
+def test_out_that_lies_otherwise(exact: Any, name: str, x_type: str, y_type: str, channels: int, filters: int) -> None:
+    """In boxes and what remains of them; forwards and backwards in gaps, where nothing is written; with a residual."""
+    x_order, y_order, axis = TURNED[name]
+    pixels = (41, 67) if len(x_order) == 3 else (5, 34, 49)
+    x, w = exact(*pixels, channels, most=2), exact(filters, channels, most=2)
+    if x_type == "uint8":
+        x = abs(x)
+    residual = exact(*pixels, filters, seed=1, dtype=y_type)
+    layer = Conv1x1(w.astype(np.int8 if y_type == "int32" else np.float32), channel_axis=axis)
+
+    def placed(a: Any, order: tuple[int, ...], dtype: Any, step: int) -> Any:
+        """A copy in steps through an array of 99, and that array."""
+        whole = np.full([a.shape[i] * abs(step) for i in order], 99, dtype)
+        view = whole[(slice(None, None, step),) * whole.ndim].transpose(np.argsort(order))
+        view[...] = a
+        return view, whole
+
+    for step in (1, -2):
+        data, _ = placed(np.moveaxis(x, -1, axis), x_order, x_type, step)
+        added, _ = placed(np.moveaxis(residual, -1, axis), x_order, y_type, step)
+        out, whole = placed(added, y_order, y_type, step)
+        for more in (None, added):
+            layer(data, more, out)
+            expected = np.moveaxis(x @ w.T if more is None else x @ w.T + residual, -1, axis)
+            np.testing.assert_array_equal(out, np.clip(expected, 0, 255) if y_type == "uint8" else expected)
+        out[...] = 99
+        assert (whole == 99).all()
+
+
 # --------------------------------------------------------------------------------------- nothing, and little
 
 NOTHING = """

@@ -52,10 +52,11 @@ struct Geometry {
     axis = bytes.one_in(2) ? bytes.below(rank) : rank - 1;
     keep_axis = !(filters() == 1 && bytes.one_in(2));
     // Pixels: as many as can be multiplied in a hundred ways, sanitized, within a second.
-    size_t most = std::clamp<size_t>((1 << 18) / (filters() * in_channels + 1), 1, 1000);
+    const bool boxes = rank > 2 && bytes.one_in(4);  // more than one, where x and y lie otherwise, and what remains
+    size_t most = std::clamp<size_t>((1 << 18) / (filters() * in_channels + 1), 1, boxes ? 6000 : 1000);
     for (size_t i = 0; i < rank; ++i) {
       steps[i] = i != axis && bytes.one_in(4) ? 1 + bytes.below(3) : 1;
-      const size_t n = i == axis ? groups * in_channels : std::min(most, some(20, 500));
+      const size_t n = i == axis ? groups * in_channels : std::min(most, boxes ? 30 + bytes.below(50) : some(20, 500));
       if (i != axis) most /= std::max<size_t>(n, 1);
       x_shape.push_back(static_cast<ptrdiff_t>(n));
       if (i != axis || keep_axis)
