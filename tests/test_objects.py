@@ -292,6 +292,8 @@ ADVISED: dict[str, Any] = {
     "a table in a file": lambda folder: in_a_file(folder, "x.csv", partial(np.savetxt, delimiter=",")),
     "numbers in a file": lambda folder: str(in_a_file(folder, "x.txt", np.savetxt)),
 }
+if hasattr(np, "dtypes") and hasattr(np.dtypes, "StringDType"):
+    ADVISED["texts of any length"] = lambda _: X[0].astype(np.dtypes.StringDType())
 if importlib.util.find_spec("ml_dtypes"):
     ADVISED["bytes without a type"] = lambda _: X[0].astype(importlib.import_module("ml_dtypes").bfloat16).view("V2")
 

@@ -7,6 +7,7 @@ without words; what it does not take as it is, it sends here.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -95,6 +96,11 @@ def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     return True
 
 
+def in_own_order(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A type in this machine's byte order; NumPy's type of text has none."""
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
 def is_integer(dtype: np.dtype[Any]) -> bool:
     """Whether the numbers are integers; booleans count, as 0 and 1."""
     return dtype.kind in "biu"
@@ -103,7 +109,7 @@ def is_integer(dtype: np.dtype[Any]) -> bool:
 def data_array(x: ArrayLike, name: str) -> Array:
     """`x` as an array of pixels in a supported type, masked if it is; an ndarray of one is never copied."""
     a = x if isinstance(x, np.ma.MaskedArray) else as_array(x, name)
-    if a.dtype.newbyteorder("=") in PIXELS or is_bfloat16(a.dtype):
+    if in_own_order(a.dtype) in PIXELS or is_bfloat16(a.dtype):
         return a
     if is_integer(a.dtype):
         return _as_int32(a, name)
@@ -131,7 +137,7 @@ def _as_int32(a: Array, name: str) -> Array:
 def _numbers(w: ArrayLike, name: str) -> Array:
     """Weights or bias in float32, float64, their complex types, int32 or a smaller integer type, native."""
     a = unmasked(w, name)
-    native = a.dtype.newbyteorder("=")
+    native = in_own_order(a.dtype)
     if native == np.float16 or is_bfloat16(a.dtype):
         return a.astype(np.float32)
     if native.kind == "b":
@@ -153,6 +159,7 @@ def weight(
     what a column of weights that is a bias must be added to, None where it is none.
     """
     a = _numbers(w, "w")
+    _pin = weakref.ref(a)  # which keeps NumPy from resizing it, should garbage be collected meanwhile
     channels = None if x is None else x.shape[axis(x, channel_axis)]
     found = _filters.readings(a, "w" if hasattr(w, "reshape") else "np.asarray(w)")
     reading = _filters.the_one_that_fits(found, a.shape, groups, channels)
@@ -256,7 +263,7 @@ def spelled(value: Any) -> str:
 
 
 def _is_result(dtype: np.dtype[Any]) -> bool:
-    return dtype.newbyteorder("=") in RESULTS or is_bfloat16(dtype)
+    return in_own_order(dtype) in RESULTS or is_bfloat16(dtype)
 
 
 def spec(
