@@ -28,7 +28,7 @@ MASK[1, 2, 0] = MASK[1, 3, 2] = MASK[4] = True
 
 
 def layer_function(x: Any, w: Any, residual: Any = None, out: Any = None, **options: Any) -> Any:
-    return pickle.loads(pickle.dumps(Conv1x1(w, **options)))(x, residual, out)
+    return pickle.loads(pickle.dumps(Conv1x1(w, **options)))(x, residual=residual, out=out)
 
 
 FUNCTIONS = pytest.mark.parametrize("function", [conv1x1, layer_function, reference])
@@ -217,7 +217,8 @@ def test_weights_are_not_masked() -> None:
 
 # --------------------------------------------------------------------------------------------------- quantised
 
-QUANTISATION = (0.5, np.uint8(3), W.astype(np.int8), 0.25, 0, 2.0, np.uint8(5))
+QUANTISATION: dict[str, Any] = {"w": W.astype(np.int8), "w_scale": 0.25, "w_zero_point": 0}
+QUANTISATION |= {"x_scale": 0.5, "x_zero_point": np.uint8(3), "y_scale": 2.0, "y_zero_point": np.uint8(5)}
 
 
 def test_quantised() -> None:
@@ -229,17 +230,17 @@ def test_quantised() -> None:
         assert y.fill_value == 9
         strided = function(x, W[0].astype(np.int8), stride=2)
         same(strided, function(x.data, W[0].astype(np.int8), stride=2), x.mask.any(-1)[::2, ::2])
-    layer = QConv1x1(*QUANTISATION)
-    for call in (qlinear_conv1x1, reference_qlinear, lambda x, *_, out=None: layer(x, out=out)):
-        same(call(x, *QUANTISATION), layer(x.data), mask)
+    layer = QConv1x1(**QUANTISATION)
+    for call in (qlinear_conv1x1, reference_qlinear, lambda x, out=None, **_: layer(x, out=out)):
+        same(call(x, **QUANTISATION), layer(x.data), mask)
         out = np.zeros((6, 7, 4), np.uint8)
-        assert np.shares_memory(call(x, *QUANTISATION, out=out), out)
+        assert np.shares_memory(call(x, **QUANTISATION, out=out), out)
         assert np.array_equal(out, layer(x.data))
     assert layer.plan(x) == layer.plan(x.data)
 
 
 def test_to_and_from_quantised_numbers() -> None:
-    layer = QConv1x1(*QUANTISATION)
+    layer = QConv1x1(**QUANTISATION)
     x = pixels(6, 7, 3, fill_value=2)
     same(layer.quantize(x), layer.quantize(x.data), x.mask)
     y = layer(layer.quantize(x))
