@@ -31,7 +31,7 @@ def test_throughput(benchmark: Any, layer: Layer, layout: str) -> None:
     run = Conv1x1(w, channel_axis=-1 if layout == "last" else 0, stride=layer.stride, groups=layer.groups)
     y = np.zeros_like(run(x))
 
-    benchmark(run, x, None, y, THREADS)
+    benchmark(run, x, out=y, threads=THREADS)
 
     check("conv1x1", layer, y, expected(layer, layout, x, w))
     if benchmark.enabled:
