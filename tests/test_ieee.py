@@ -148,7 +148,8 @@ def test_zero_is_positive(isa: str) -> None:
     for (channels, filters), dtype in product(SIZES, ["float32", "float64", "float16"]):
         x, w = np.full((19, channels), -0.0, dtype), np.ones((filters, channels))
         for data, axis in both_layouts(x):
-            y = Conv1x1(w, channel_axis=axis)(data, np.full((19, filters) if axis else (filters, 19), -0.0, dtype))
+            residual = np.full((19, filters) if axis else (filters, 19), -0.0, dtype)
+            y = Conv1x1(w, channel_axis=axis)(data, residual=residual)
             assert not y.any()
             assert not np.signbit(y).any()
 

@@ -388,5 +388,6 @@ def test_moves_at_the_edges_of_their_blocks(exact: Any, isa: str, orientation: s
                 layer = Conv1x1(filters, channel_axis=axis, stride=step)
                 data, added = np.asarray(x, order=x_order), np.asarray(residual, order=y_order)
                 out = np.full(sums.shape, np.nan, y_type, order=y_order)
-                layer(*((data, added, out) if axis else (data.T, added.T, out.T)))
+                turned = (lambda a: a) if axis else np.transpose
+                layer(turned(data), residual=turned(added), out=turned(out))
                 np.testing.assert_array_equal(out, sums + residual)

@@ -359,7 +359,7 @@ def test_strides_that_nobody_walks_along(exact: Any, isa: str, step: int) -> Non
             out = np.empty_like(expected)
             strides = [s if n > 1 else step for n, s in zip(out.shape, out.strides, strict=True)]
             odd_out = as_strided(out, strides=strides)
-            assert layer(odd, np.zeros_like(out), odd_out) is odd_out
+            assert layer(odd, residual=np.zeros_like(out), out=odd_out) is odd_out
             np.testing.assert_array_equal(out, expected)
             np.testing.assert_array_equal(conv1x1(odd, w, channel_axis=axis), expected)
             assert layer.plan(odd)["tiles"] == 1

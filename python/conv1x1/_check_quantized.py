@@ -15,6 +15,7 @@ from .runtime import default_arithmetic
 
 INT8, UINT8, INT32 = np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int32)
 EIGHT_BITS = (INT8, UINT8)
+_LIMITS = {t: (int(np.iinfo(t).min), int(np.iinfo(t).max)) for t in EIGHT_BITS}
 _LARGEST_SUM = 2**31 - 1
 
 
@@ -49,13 +50,12 @@ class Requantize(NamedTuple):
     @property
     def limits(self) -> Array:
         """Between what a result is clamped before its zero point is added, in float32."""
-        info = np.iinfo(self.y_zero_point.dtype)
-        zero = int(self.y_zero_point)
+        (least, most), zero = _LIMITS[self.y_zero_point.dtype], int(self.y_zero_point)
         name, a, b = self.activation
         ends = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0), "clip": (a, b)}.get(name, (-np.inf, np.inf))
         with np.errstate(over="ignore", under="ignore"):
             narrowed = np.array(ends, np.float32) / self.y_scale
-        return np.asarray(np.clip(narrowed, np.float32(info.min - zero), np.float32(info.max - zero)))
+        return np.asarray(np.minimum(np.maximum(narrowed, np.float32(least - zero)), np.float32(most - zero)))
 
 
 def pixels(x: ArrayLike, dtype: np.dtype[Any] | None = None) -> Array:
@@ -133,8 +133,9 @@ def requantize(
         _zero_points(y_zero_point, "y_zero_point", "the result", None, 1)[0],
         _activation(activation),
     )
-    if not np.isfinite(more.multiplier).all():
-        k = int(np.argmin(np.isfinite(more.multiplier)))
+    finite = np.isfinite(more.multiplier)
+    if not finite.all():
+        k = int(np.argmin(finite))
         raise ValueError(
             f"x_scale · w_scale / y_scale is not finite in float32 for filter {k}: "
             f"{more.x_scale:g} · {more.w_scale[k]:g} / {more.y_scale:g}"
@@ -225,17 +226,19 @@ def _other_type(value: Any, a: Array, name: str, dtype: np.dtype[Any]) -> tuple[
 
 def _reach(zero: Array) -> int:
     """The largest factor a number of this type can be in a product, with its zero point taken off or folded away."""
-    info, zeros = np.iinfo(zero.dtype), np.append(zero, 0)
-    return max(int(info.max - zeros.min()), int(zeros.max() - info.min))
+    least, most = _LIMITS[zero.dtype]
+    return max(most - int(zero.min(initial=0)), int(zero.max(initial=0)) - least)
 
 
 def _one_or_each(a: Array, name: str, filters: int) -> Array:
     """One number, for all filters, or one for each."""
-    if a.shape not in {(), (1,), (filters,)}:
+    if a.shape == (filters,):
+        return a.copy()
+    if a.shape not in {(), (1,)}:
         each = f", or ({filters},), one for each filter" if filters > 1 else ""
         hint = f": pass np.ravel({name})" if a.size in (1, filters) else ""
         raise ValueError(f"{name} has shape {a.shape}, expected one number{each}{hint}")
-    return np.array(np.broadcast_to(a, filters))
+    return np.full(filters, a, a.dtype)
 
 
 def _zero_points(value: ArrayLike, name: str, of: str, dtype: np.dtype[Any] | None, filters: int) -> Array:
@@ -251,10 +254,11 @@ def _zero_points(value: ArrayLike, name: str, of: str, dtype: np.dtype[Any] | No
         raise TypeError(
             f"{name} has dtype {a.dtype}, but {of} is {dtype}, and both are of one type: pass np.{dtype}(…)"
         )
-    info = np.iinfo(dtype)
-    outside = (a < info.min) | (a > info.max)
-    if outside.any():
-        raise ValueError(f"{name}={a[outside].flat[0]} is outside {dtype}, {info.min} … {info.max}")
+    if a.dtype != dtype:
+        least, most = _LIMITS[dtype]
+        outside = (a < least) | (a > most)
+        if outside.any():
+            raise ValueError(f"{name}={a[outside].flat[0]} is outside {dtype}, {least} … {most}")
     return _one_or_each(a, name, filters).astype(dtype)
 
 
@@ -282,10 +286,11 @@ def _bias(value: ArrayLike, name: str, filters: int) -> Array:
     if a.shape != (filters,):
         hint = f": pass np.ravel({name})" if a.size == filters else ""
         raise ValueError(f"{name} has shape {a.shape}, expected ({filters},), one number a filter{hint}")
-    info = np.iinfo(np.int32)
-    outside = (a < info.min) | (a > info.max)
-    if outside.any():
-        raise ValueError(f"{name} holds {a[outside].flat[0]}, which is outside int32")
+    if a.dtype != INT32:
+        info = np.iinfo(np.int32)
+        outside = (a < info.min) | (a > info.max)
+        if outside.any():
+            raise ValueError(f"{name} holds {a[outside].flat[0]}, which is outside int32")
     return np.ascontiguousarray(a, np.int32)
 
 
