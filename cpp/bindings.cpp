@@ -138,9 +138,11 @@ struct Selection {
   Restriction only;
 };
 
+// Found once, at import: what the environment holds later does not matter.
 Isa default_isa() {
   try {
-    return best_isa(cpu(), std::getenv("CONV1X1_MAX_ISA"));
+    static const Isa isa = best_isa(cpu(), std::getenv("CONV1X1_MAX_ISA"));
+    return isa;
   } catch (const std::invalid_argument& error) {
     throw std::invalid_argument(std::string("CONV1X1_MAX_ISA: ") + error.what());
   }
@@ -969,6 +971,32 @@ PyMethodDef functions[] = {
 
 // -------------------------------------------------------------------------------------------- the listing
 
+// The blocks that set the number of threads and have not ended, in the order in which they began; the GIL guards them.
+struct ThreadsBlock {
+  long id;
+  int before;  // the number to go back to
+};
+std::vector<ThreadsBlock>& threads_blocks = *new std::vector<ThreadsBlock>;  // never destroyed: see cpu.cpp
+
+long begin_threads(int n) {
+  static long id = 0;
+  threads_blocks.push_back({++id, get_num_threads()});
+  set_num_threads(n);
+  return id;
+}
+
+// A block that ends before a later one leaves it what to go back to.
+void end_threads(long id) {
+  const auto block = std::find_if(threads_blocks.begin(), threads_blocks.end(),
+                                  [id](const ThreadsBlock& other) { return other.id == id; });
+  if (block == threads_blocks.end()) return;
+  if (block + 1 == threads_blocks.end())
+    set_num_threads(block->before);
+  else
+    (block + 1)->before = block->before;
+  threads_blocks.erase(block);
+}
+
 py::list list_kernels() {
   py::list list;
   for (size_t i = 0; i < isa_count; ++i) {
@@ -1130,6 +1158,8 @@ PYBIND11_MODULE(_conv1x1, m) {
       py::arg("word"));
   m.def("get_num_threads", get_num_threads);
   m.def("set_num_threads", set_num_threads, py::arg("n"));
+  m.def("begin_threads", begin_threads, py::arg("n"));
+  m.def("end_threads", end_threads, py::arg("block"));
   m.def("cgroup_cpus", cgroup_cpus, py::arg("root"));
   try {
     selection();

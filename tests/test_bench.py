@@ -216,6 +216,16 @@ def test_row() -> None:
     assert row.best is None
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int8"])
+def test_no_roof_is_higher_than_a_processor_can_be(isa: str, dtype: str) -> None:
+    """At 6.5 GHz, with a multiplication and an addition in each lane of as many vectors as there are ports for them."""
+    vector_bytes = {"avx2": 32, "avx512": 64, "avx512vnni": 64}.get(isa, 16)
+    ports = 4 if "neon" in isa else 2
+    channels = 1 if dtype != "int8" else 4 if isa in ("avx512vnni", "neondot") else 2
+    lanes = vector_bytes / (8 if dtype == "float64" else 4)
+    assert 0.01 < _conv1x1.peak_gflops(dtype) < 6.5 * lanes * ports * 2 * channels
+
+
 def test_roofs_are_measured() -> None:
     peak, reads = measure.roofs(1000, 1)
     assert 0.1 < peak < 10_000

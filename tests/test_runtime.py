@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,25 @@ def test_the_context_restores_what_was_before() -> None:
     assert c11.get_num_threads() == 2
     with pytest.raises(ValueError, match="≥ 1"), c11.num_threads(0):
         pass
+    assert c11.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+def test_blocks_that_end_in_another_order(order: tuple[int, ...]) -> None:
+    """As those of several threads do: the last one holds, and in the end all is as it was."""
+    c11.set_num_threads(2)
+    numbers = [5, 7, 3]
+    blocks = {i: c11.num_threads(n) for i, n in enumerate(numbers)}
+    for block in blocks.values():
+        block.__enter__()
+    for i in order:
+        blocks.pop(i).__exit__(None, None, None)
+        assert c11.get_num_threads() == (numbers[max(blocks)] if blocks else 2)
+    with c11.num_threads(5):
+        c11.set_num_threads(6)
+        with c11.num_threads(7):
+            pass
+        assert c11.get_num_threads() == 6
     assert c11.get_num_threads() == 2
 
 
@@ -138,6 +158,25 @@ def test_the_environment_lowers_the_instruction_set(fresh_python: Any, name: str
 
 def test_the_best_instruction_set_is_used(fresh_python: Any) -> None:
     assert printed(fresh_python("import conv1x1; print(conv1x1._conv1x1.config()['isa'])")) == SUPPORTED[-1]
+
+
+def test_the_environment_is_read_at_import(fresh_python: Any) -> None:
+    """What it holds later, nonsense or not, has no say, and a restriction ends as ever."""
+    code = """
+import os
+from conv1x1 import _conv1x1
+from conv1x1.runtime import restricted
+isa = _conv1x1.config()["isa"]
+for later in ("nonsense", "portable", ""):
+    os.environ["CONV1X1_MAX_ISA"] = later
+    os.environ["CONV1X1_NUM_THREADS"] = later
+    with restricted(isa="portable"):
+        assert _conv1x1.config()["isa"] == "portable"
+    assert _conv1x1.config()["isa"] == isa
+print("done")
+"""
+    assert printed(fresh_python(code)) == "done"
+    assert printed(fresh_python(code, CONV1X1_MAX_ISA="portable")) == "done"
 
 
 def used(dtype: str = "float32") -> tuple[str, str]:

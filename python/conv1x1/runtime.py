@@ -64,6 +64,9 @@ def set_num_threads(n: int) -> None:
 def num_threads(n: int) -> Iterator[None]:
     """Use `n` threads inside a `with` block, in all of this process.
 
+    Blocks may overlap, in several threads: the number is that of the block that began last, until it ends, and once all
+    have ended, in whatever order, what it was before the first.
+
     Parameters
     ----------
     n : int
@@ -81,12 +84,11 @@ def num_threads(n: int) -> Iterator[None]:
     ...     conv1x1.get_num_threads()
     1
     """
-    before = get_num_threads()
-    set_num_threads(n)
+    block = _conv1x1.begin_threads(min(_check.positive_int(n, "n"), _MOST_THREADS))
     try:
         yield
     finally:
-        set_num_threads(before)
+        _conv1x1.end_threads(block)
 
 
 @contextmanager
