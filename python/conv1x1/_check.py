@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from . import _conv1x1, _filters
+from ._arithmetic import default_arithmetic
 from ._arrays import Array as Array
 from ._arrays import ArrayLike, DTypeLike, Finish, as_array, bare, bfloat16, finish, unmasked
 from ._geometry import axis as axis
@@ -300,6 +301,7 @@ def _meant(spec_: Spec, channels: int) -> list[str]:
     return _filters.meant(found, channels, added, "make the layer of")
 
 
+@default_arithmetic()
 def call(
     spec_: Spec, x: ArrayLike, residual: ArrayLike | None, out: Any, threads: Any
 ) -> tuple[Array, Array | None, Array | None, int | None, Finish | None]:

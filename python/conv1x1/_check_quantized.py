@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _check
+from ._arithmetic import default_arithmetic
 from ._arrays import Array, ArrayLike, Finish, as_array, unmasked
-from .runtime import default_arithmetic
 
 INT8, UINT8, INT32 = np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int32)
 EIGHT_BITS = (INT8, UINT8)
@@ -81,6 +81,7 @@ def pixels(x: ArrayLike, dtype: np.dtype[Any] | None = None) -> Array:
     return a
 
 
+@default_arithmetic()
 def integer(
     w: ArrayLike,
     x_zero_point: ArrayLike,

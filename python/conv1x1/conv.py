@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import _check, _conv1x1
+from ._arithmetic import default_arithmetic
 from ._arrays import Array, ArrayLike, DTypeLike
 from ._check import Activation
 from ._layer import Flat, Layer, unpickled
@@ -183,8 +184,9 @@ def conv1x1(
     """
     y = _conv1x1.conv1x1(x, w, bias, channel_axis, stride, groups, activation, residual, dtype, out, threads)
     if y is NotImplemented:
-        x = _check.data_array(x, "x")
-        spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, x)
+        with default_arithmetic():
+            x = _check.data_array(x, "x")
+            spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, x)
         y = _conv1x1.Layer(spec)(x, residual=residual, out=out, threads=threads)
     return y  # type: ignore[no-any-return]
 
@@ -243,7 +245,8 @@ class Conv1x1(Layer):
         activation: Activation = None,
         dtype: DTypeLike | None = None,
     ) -> Conv1x1:
-        spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype)
+        with default_arithmetic():
+            spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype)
         return super().__new__(cls, _check.kept(spec))  # type: ignore[return-value]
 
     @property

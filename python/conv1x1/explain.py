@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import _check
+from ._arithmetic import default_arithmetic
 from ._arrays import Array, ArrayLike, DTypeLike
 from ._check import Activation
 from .conv import Conv1x1
@@ -19,6 +20,7 @@ from .reference import activate, by_parts, cast, exact
 _COLUMNS = 100  # of text
 
 
+@default_arithmetic()
 def explain(
     x: ArrayLike,
     w: ArrayLike,
@@ -212,10 +214,12 @@ class Explanation:
     _integers: bool
 
     @property
+    @default_arithmetic()
     def intensity(self) -> float:
         """Operations for each byte moved: where it is low, memory is the limit and not arithmetic."""
         return self.flops / (self.bytes_read + self.bytes_written)
 
+    @default_arithmetic()
     def __str__(self) -> str:
         return "\n\n".join(
             "\n".join([title, *(f"  {label:<12}{text}".rstrip() if label else f"  {text}" for label, text in lines)])
@@ -224,6 +228,7 @@ class Explanation:
 
     __repr__ = __str__
 
+    @default_arithmetic()
     def _repr_html_(self) -> str:
         style = 'style="text-align:left;padding:2px 16px 2px 0;font-family:monospace;white-space:pre-wrap"'
         rows = []
@@ -338,6 +343,7 @@ class Explanation:
 
     # Drawing
 
+    @default_arithmetic()
     def to_svg(self) -> str:
         """The calculation as a drawing: one self-contained SVG element, 960 × 600, without scripts or fonts.
 

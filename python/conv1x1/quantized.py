@@ -9,11 +9,11 @@ from typing import Any, ParamSpec
 import numpy as np
 
 from . import _calibration, _check, _check_quantized, _conv1x1
+from ._arithmetic import default_arithmetic
 from ._arrays import Array, ArrayLike, DTypeLike, masked_like
 from ._check import Activation
 from ._layer import Flat, Layer, unpickled
 from .conv import Conv1x1
-from .runtime import default_arithmetic
 
 _P = ParamSpec("_P")
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from . import _check
+from ._arithmetic import default_arithmetic
 from ._arrays import Array, ArrayLike, DTypeLike
 from ._check import Activation
 
 
+@default_arithmetic()
 def reference(
     x: ArrayLike,
     w: ArrayLike,

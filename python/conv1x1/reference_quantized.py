@@ -18,11 +18,12 @@ from __future__ import annotations
 import numpy as np
 
 from . import _check, _check_quantized
+from ._arithmetic import default_arithmetic
 from ._arrays import Array, ArrayLike, Finish
 from ._check import Activation
-from .runtime import default_arithmetic
 
 
+@default_arithmetic()
 def reference_integer(
     x: ArrayLike,
     w: ArrayLike,

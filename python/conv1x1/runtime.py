@@ -92,19 +92,6 @@ def num_threads(n: int) -> Iterator[None]:
 
 
 @contextmanager
-def default_arithmetic() -> Iterator[None]:
-    """Compute in NumPy as the core does, inside a `with` block or a function that has this for a decorator.
-
-    Rounding to the nearest, numbers below the normal ones kept, no traps: whatever the calling thread is set to.
-    """
-    before = _conv1x1.swap_arithmetic(_conv1x1.DEFAULT_ARITHMETIC)
-    try:
-        yield
-    finally:
-        _conv1x1.swap_arithmetic(before)
-
-
-@contextmanager
 def restricted(isa: str | None = None, kernel: str | None = None, orientation: str | None = None) -> Iterator[None]:
     """Plan with one instruction set, kernel or orientation, where type and order fit, inside a `with` block.
 
