@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <optional>
 
@@ -547,10 +548,13 @@ class LayerTile {
   }
 
   // Colour pixels of any type: a block of them at a time is taken apart into channels, converted, multiplied,
-  // converted, and put together again.
+  // converted, and put together again. Where one side is planes it is apart already, or stays so.
   void few_channels(const Pixels& pixels) const {
     if (planes(problem_)) return few_planes();
-    if (colour(pixels)) return;
+    const PixelAxis& inner = pixels.boxed ? pixels.box[1] : problem_.all.back();
+    const bool x_planes = problem_.in_channels > 1 && inner.x == static_cast<ptrdiff_t>(size_of(problem_.x.dtype));
+    const bool y_planes = filters_ > 1 && inner.y == static_cast<ptrdiff_t>(size_of(problem_.y.dtype));
+    if (!x_planes && !y_planes && colour(pixels)) return;
     constexpr size_t block = 128;
     alignas(64) char x_rows[most_rows * block * 8], x_raw[most_rows * block * 8];
     alignas(64) char y_rows[most_rows * block * 8], y_raw[most_rows * block * 8];
@@ -571,26 +575,38 @@ class LayerTile {
         };
         char* row[most_rows];
         char* x = const_cast<char*>(data_.x) + run.x + static_cast<ptrdiff_t>(first) * run.x_step;
-        if (channels > 1) {
+        if (channels > 1 && !x_planes) {
           char* apart = from_x ? x_raw : x_rows;
           rows_at(apart, x_size, row);
           table.split[channels - 2][log2_of(x_size)]({x, row, n});
           x = apart;
         }
-        if (from_x) from_x(x, x_rows, channels * n);
-        f.x = from_x ? x_rows : x;
         f.x_row = f.out_row = static_cast<ptrdiff_t>(n * size);
+        if (from_x && x_planes) {
+          for (size_t c = 0; c < channels; ++c)
+            from_x(x + static_cast<ptrdiff_t>(c) * problem_.x.channel, x_rows + c * n * size, n);
+        } else if (from_x) {
+          from_x(x, x_rows, channels * n);
+        } else if (x_planes) {
+          f.x_row = problem_.x.channel;
+        }
+        f.x = from_x ? x_rows : x;
         f.pixels = n;
         char* y = data_.y + run.y + static_cast<ptrdiff_t>(first) * run.y_step;
-        char* sums = filters == 1 && !to_y ? y : y_rows;
+        const bool in_place = !to_y && (filters == 1 || (y_planes && !activates));
+        if (in_place && y_planes) f.out_row = problem_.y.channel;
+        char* sums = in_place ? y : y_rows;
         f.out = sums;
         table.few_channels[index(problem_.arithmetic)](f);
         if (activates)
           table.activate[index(problem_.arithmetic)](sums, filters * n, epilogue_.activation, epilogue_.a, epilogue_.b);
         char* apart = sums;
         if (to_y) to_y(sums, apart = filters == 1 ? y : y_raw, filters * n);
-        if (filters == 1) continue;
+        if (filters == 1 || in_place) continue;
         rows_at(apart, y_size, row);
+        for (size_t k = 0; k < filters && y_planes; ++k)
+          std::memcpy(y + static_cast<ptrdiff_t>(k) * problem_.y.channel, row[k], n * y_size);
+        if (y_planes) continue;
         table.join[filters - 2][log2_of(y_size)]({y, row, n});
       }
     }

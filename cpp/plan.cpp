@@ -244,15 +244,20 @@ bool packed(const Side& side, size_t channels, ptrdiff_t pixel) {
          pixel == static_cast<ptrdiff_t>(channels) * size;
 }
 
-// Planes are for a single filter: the multiply kernel reads x once for several.
+// Planes on both sides are for a single filter: the multiply kernel reads x once for several.
 bool few_channels_fit(const Problem& p, const Machine& machine) {
   const auto movable = [](const Side& side) { return !side.swapped && !side.pair; };
+  const auto in_planes = [&](const Side& side, ptrdiff_t pixel) {
+    return movable(side) && pixel == static_cast<ptrdiff_t>(size_of(side.dtype)) && p.all.back().n >= 64;
+  };
   const bool x_packed = !p.all.empty() && packed(p.x, p.in_channels, p.all.back().x);
   const bool y_packed = !p.all.empty() && packed(p.y, p.out_channels, p.all.back().y);
   return !machine.only.family && !machine.only.orientation && p.arithmetic != DType::int32 &&
          plain_rows(p.in_channels, p.out_channels) && summation_order(p.in_channels, p.out_channels) == Order::chain &&
          p.groups == 1 && !p.all.empty() && (!p.adds_residual || (p.y.dtype == p.arithmetic && !p.boxed)) &&
          ((planes(p) && p.out_channels == 1 && p.all.back().n >= 64) || (x_packed && y_packed) ||
+          (!p.adds_residual &&
+           ((y_packed && in_planes(p.x, p.all.back().x)) || (x_packed && in_planes(p.y, p.all.back().y)))) ||
           (p.boxed && p.halves == 1 && ((x_packed && movable(p.y)) || (y_packed && movable(p.x)))));
 }
 

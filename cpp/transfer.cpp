@@ -126,10 +126,11 @@ void transfer(const KernelTable& table, const Move& asked, Elements from, Elemen
   const ptrdiff_t s = static_cast<ptrdiff_t>(from.size), d = static_cast<ptrdiff_t>(to.size);
   const auto straight = [&](const Move& m) { return m.src_j == s && m.dst_j == d; };
   Move m = asked;
-  // Rows run along j: where both are contiguous, else where dst is, else where src is, else the longer way.
+  // Rows run along j: where both are contiguous, else where dst is, else where src is, unless they are short; else the
+  // longer way.
   const Move other = with_axes_swapped(m);
   const auto rank = [&](const Move& a) {
-    return straight(a) ? 4 : a.dst_j == d && a.n_j > 1 ? 3 : a.src_j == s && a.n_j > 1 ? 2 : a.n_j >= a.n_i ? 1 : 0;
+    return straight(a) ? 4 : a.dst_j == d && a.n_j >= 8 ? 3 : a.src_j == s && a.n_j >= 8 ? 2 : a.n_j >= a.n_i ? 1 : 0;
   };
   if (rank(other) > rank(m) || (rank(other) == rank(m) && other.n_j > m.n_j)) m = other;
   if (straight(m) && !from.swapped && !to.swapped) {

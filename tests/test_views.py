@@ -289,7 +289,7 @@ def test_out_that_lies_otherwise(exact: Any, name: str, x_type: str, y_type: str
         added, _ = placed(np.moveaxis(residual, -1, axis), x_order, y_type, step)
         out, whole = placed(added, y_order, y_type, step)
         for more in (None, added):
-            layer(data, more, out)
+            layer(data, residual=more, out=out)
             expected = np.moveaxis(x @ w.T if more is None else x @ w.T + residual, -1, axis)
             np.testing.assert_array_equal(out, np.clip(expected, 0, 255) if y_type == "uint8" else expected)
         out[...] = 99
