@@ -965,8 +965,31 @@ py::dict types_of(const py::tuple& spec, const py::object& x, const py::object& 
   return d;
 }
 
+// What calls pass through is defined without pybind11: with no memory left, that turns MemoryError into TypeError, and
+// its thread-local data, which the C library allocates at a thread's first use, make the process abort.
+
+// swap_arithmetic(word)
+PyObject* swap_arithmetic(PyObject*, PyObject* word) {
+  const unsigned long long wanted = PyLong_AsUnsignedLongLong(word);
+  if (PyErr_Occurred()) return nullptr;
+  PyObject* before = PyLong_FromUnsignedLongLong(DefaultArithmetic::get());
+  if (before) DefaultArithmetic::set(static_cast<DefaultArithmetic::Word>(wanted));
+  return before;
+}
+
+// choose_types(spec, x, residual, out)
+PyObject* choose_types_of(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  return guarded([&]() -> PyObject* {
+    if (count != 4 || !PyTuple_Check(args[0])) throw py::type_error("choose_types(spec, x, residual, out)");
+    const auto argument = [&](int i) { return py::reinterpret_borrow<py::object>(args[i]); };
+    return types_of(argument(0), argument(1), argument(2), argument(3)).release().ptr();
+  });
+}
+
 PyMethodDef functions[] = {
     {"conv1x1", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(one_shot)), METH_FASTCALL, nullptr},
+    {"swap_arithmetic", swap_arithmetic, METH_O, nullptr},
+    {"choose_types", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(choose_types_of)), METH_FASTCALL, nullptr},
     {nullptr, nullptr, 0, nullptr}};
 
 // -------------------------------------------------------------------------------------------- the listing
@@ -1136,7 +1159,6 @@ PYBIND11_MODULE(_conv1x1, m) {
   m.def("restrict", restrict_to, py::arg("isa") = py::none(), py::arg("kernel") = py::none(),
         py::arg("orientation") = py::none());
   m.def("config", config);
-  m.def("choose_types", types_of, py::arg("spec"), py::arg("x"), py::arg("residual"), py::arg("out"));
   m.def(
       "know_bfloat16",
       [](int number) {
@@ -1148,14 +1170,6 @@ PYBIND11_MODULE(_conv1x1, m) {
   m.def("read_gbs", read_gbs, py::arg("bytes"));
   static_assert(std::is_integral_v<DefaultArithmetic::Word>, "an int of Python's, on every processor");
   m.attr("DEFAULT_ARITHMETIC") = DefaultArithmetic::standard;
-  m.def(
-      "swap_arithmetic",
-      [](DefaultArithmetic::Word word) {
-        const DefaultArithmetic::Word before = DefaultArithmetic::get();
-        DefaultArithmetic::set(word);
-        return before;
-      },
-      py::arg("word"));
   m.def("get_num_threads", get_num_threads);
   m.def("set_num_threads", set_num_threads, py::arg("n"));
   m.def("begin_threads", begin_threads, py::arg("n"));

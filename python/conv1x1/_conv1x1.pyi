@@ -41,7 +41,7 @@ def conv1x1(
 
 DEFAULT_ARITHMETIC: int
 
-def swap_arithmetic(word: int) -> int:
+def swap_arithmetic(word: int, /) -> int:
     """Set this thread's floating-point modes; what they were before comes back."""
 
 def document_call(type: type[Layer], arguments: str, summary: str) -> None:
@@ -50,7 +50,7 @@ def document_call(type: type[Layer], arguments: str, summary: str) -> None:
 def kernels() -> list[dict[str, Any]]: ...
 def restrict(isa: str | None = None, kernel: str | None = None, orientation: str | None = None) -> None: ...
 def choose_types(
-    spec: Spec, x: np.dtype[Any], residual: np.dtype[Any] | None, out: np.dtype[Any] | None
+    spec: Spec, x: np.dtype[Any], residual: np.dtype[Any] | None, out: np.dtype[Any] | None, /
 ) -> dict[str, Any]:
     """The types of such a call, `arithmetic` and `dtype`; or why it is refused, and the numbers to say so with."""
 
