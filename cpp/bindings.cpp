@@ -628,6 +628,7 @@ void settle_factors(Settings& s, const Weights& weights) {
   const bool among_int32 = e.a <= 2147483647.0 && e.b >= -2147483648.0;  // clamps beyond give numbers beyond
   s.factors = weights.factors();
   s.factors.keeps_integers = e.activation == Activation::none || e.activation == Activation::clamp;
+  s.factors.clamps_beyond_int32 = e.activation == Activation::clamp && !among_int32;
   s.factors.clamps_to_integers = e.activation == Activation::none ||
                                  (e.activation == Activation::clamp && whole(e.a) && whole(e.b) && among_int32);
 }

@@ -45,7 +45,7 @@ Refusal choose_types(DType x, const DType* residual, const Factors& f, const DTy
   const double added = f.largest_bias + (residual ? magnitude(*residual) : 0);
   const double by_type = channels * (pixel * weight) + added, by_value = channels * (pixel * f.largest) + added;
   if (!asked && by_type > int32_limit && size_of(x) == 1 && weight <= 255) return Refusal::beyond_int32;
-  types.result = asked ? *asked : by_type <= int32_limit ? DType::int32 : DType::int64;
+  types.result = asked ? *asked : by_type <= int32_limit && !f.clamps_beyond_int32 ? DType::int32 : DType::int64;
   const bool bytes = size_of(x) == 1 && f.largest <= 255;
   const bool from_int32 = types.result != DType::float16 && types.result != DType::bfloat16;
   if (bytes && by_value <= int32_limit && !residual && f.clamps_to_integers && from_int32) {

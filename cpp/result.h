@@ -17,6 +17,7 @@ struct Factors {
   bool quantized = false;
   bool keeps_integers = true;      // the activation: none, or a clamp
   bool clamps_to_integers = true;  // none, or a clamp between whole numbers
+  bool clamps_beyond_int32 = false;
 };
 
 struct Types {

@@ -764,3 +764,34 @@ def test_opencvs_transform(isa: str, matrix: str, columns: int) -> None:
     if matrix == "halves":
         np.testing.assert_array_equal(ours, rounded)
         assert differ.any()
+
+
+# ----------------------------------------------------------------------------- the parameters of activations
+
+
+@pytest.mark.parametrize("dtype", [None, "float16", "float32", "float64", "uint8", "int32", "int64"])
+@pytest.mark.parametrize("kind", ["floats", "float64", "integers", "wide integers", "mixed"])
+def test_parameters_of_any_size(isa: str, kind: str, dtype: Any) -> None:
+    """Rounded to the type of the sums, and integers clipped beyond int32: as `reference` has it, infinities and all."""
+    tiny, big, inf = 1e-320, 1e300, np.inf
+    slopes = [0.0, tiny, -tiny, 1e-45, 1e-39, 0.01, 1.0, 1e38, 1e39, big, -big, inf, -inf]
+    bounds = [(2**31, inf), (-inf, -(2**31) - 1), (2**31 - 1, 2**31), (2**40, 2**41), (-(2.0**70), -(2.0**69))]
+    bounds += [(0, 16777217), (16777217, inf), (tiny, 1), (-tiny, tiny), (1e39, inf), (-inf, -1e39), (-1e39, 1e39)]
+    bounds += [(0.5, 2.5), (-inf, inf), (inf, inf), (-inf, -inf), (2**53 + 2, inf), (-3, 2**62)]
+    x: Any = np.int32([[0], [1], [-1], [100], [-(2**31)], [2**31 - 1]])
+    if kind == "mixed":
+        x = np.int16([[0], [1], [-1], [100], [-(2**15)], [2**15 - 1]])
+    if "float" in kind:
+        limits = np.finfo("float64" if kind == "float64" else "float32")
+        special = [0, -0.0, 1, -1, np.nan, inf, -inf, limits.max, -limits.max, limits.tiny, -limits.tiny, 1e9, -1e9]
+        x = np.array(special, limits.dtype)[:, None]
+    if kind == "integers":
+        x = x.clip(0, 255).astype(np.uint8)
+    w = np.int8([[1], [-1]]) if "integers" in kind else np.ones((2, 1), np.float32)
+    for activation in [*(("leaky_relu", s) for s in slopes), *(("clip", *b) for b in bounds)]:
+        y = conv1x1(x, w, activation=activation, dtype=dtype)
+        expected = reference(x, w, activation=activation, dtype=dtype)
+        with np.errstate(all="ignore"):
+            np.testing.assert_array_equal(y, expected if dtype else expected.astype(y.dtype), str(activation))
+            if dtype is None and np.issubdtype(y.dtype, np.integer):
+                np.testing.assert_array_equal(y, expected, str(activation))

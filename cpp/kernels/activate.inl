@@ -165,6 +165,17 @@ inline T gelu(T y) {
   return y * (y < 0 ? T(0) : T(1)) - tail;
 }
 
+// In the type of the sums, but neither 0 nor infinite unless it is: it meets infinities.
+template <class T>
+inline T slope_of(double slope) {
+  using Bits = typename Real<T>::Bits;
+  const T nearest = static_cast<T>(slope), sign = slope < 0 ? T(-1) : T(1), infinity = T(__builtin_inf());
+  if (nearest == 0 && slope != 0) return with_sign_of(sign, bit_cast<T>(Bits(1)));
+  if (absolute(nearest) == infinity && (slope < 0 ? -slope : slope) != __builtin_inf())
+    return with_sign_of(sign, bit_cast<T>(bit_cast<Bits>(infinity) - 1));
+  return nearest;
+}
+
 template <class T, class F>
 inline void for_each(char* y, size_t n, F f) {
   Anywhere<T>* numbers = at<T>(y);
@@ -178,7 +189,10 @@ void activate_bytes(char* y, size_t n, Activation activation, double a, double b
   switch (activation) {
     case Activation::none: return;
     case Activation::clamp: return for_each<T>(y, n, [=](T v) { return lesser(high, greater(low, v)); });
-    case Activation::leaky_relu: return for_each<T>(y, n, [=](T v) { return v < 0 ? low * v : v; });
+    case Activation::leaky_relu: {
+      const T slope = slope_of<T>(a);
+      return for_each<T>(y, n, [=](T v) { return v < 0 ? slope * v : v; });
+    }
     case Activation::hardsigmoid: return for_each<T>(y, n, hard);
     case Activation::hardswish: return for_each<T>(y, n, [=](T v) { return v * hard(v); });
     case Activation::sigmoid: return for_each<T>(y, n, [](T v) { return sigmoid(v); });

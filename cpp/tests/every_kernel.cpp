@@ -135,6 +135,7 @@ Factors factors_of(const Weights& weights, const Epilogue& e) {
   const bool none = e.activation == Activation::none, clamp = e.activation == Activation::clamp;
   Factors factors = weights.factors();
   factors.keeps_integers = none || clamp;
+  factors.clamps_beyond_int32 = clamp && (e.a > 2147483647 || e.b < -2147483648);
   factors.clamps_to_integers = none || (clamp && whole(e.a) && whole(e.b) && e.a <= 2147483647 && e.b >= -2147483648);
   return factors;
 }

@@ -386,6 +386,11 @@ def _types(spec_: Spec, x: Array, residual: Array | None, out: Array | None) -> 
     return _conv1x1.choose_types(spec_, x.dtype, added, given)
 
 
+def type_of_sums(spec_: Spec, x: Array, residual: Array | None, out: Array | None) -> str:
+    """What the core computes a call in: float32, float64 or int32."""
+    return str(_types(spec_, x, residual, out)["arithmetic"])
+
+
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:
     """Whether `out` can take a result of this shape (and of this dtype, where one was asked for)."""
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):

@@ -61,6 +61,7 @@ def conv1x1(
     activation : str or tuple, optional
         Applied last: ``"relu"``, ``"relu6"``, ``"leaky_relu"`` (slope 0.01), ``"hardswish"``, ``"hardsigmoid"``,
         ``"sigmoid"``, ``"silu"``, ``"tanh"``, ``"gelu"`` (erf), ``("clip", lo, hi)`` or ``("leaky_relu", slope)``.
+        The parameters are rounded to the type of the sums; a slope that is neither 0 nor infinite stays so.
         NaN goes through every one of them. Of real numbers only: refused where any number is complex.
     residual : array_like, optional
         Of the result's shape, added after the bias and before the activation. Of any type that x may have. Of a
@@ -109,7 +110,8 @@ def conv1x1(
     ==================================  =============================================================================
     float16, bfloat16, float32/64       x's own type
     integers or bool, with a float      float32: among weights, bias and residual, or by an activation that curves
-    integers or bool, integers alone    int32; int64 where sums of those types (not: values) might be beyond int32
+    integers or bool, integers alone    int32; int64 where sums of those types (not: values) might be beyond int32,
+                                        or where a clip leaves nothing within it
     ==================================  =============================================================================
 
     Where x, weights, bias or residual is complex, so is the result: complex128 where the table says float64, else

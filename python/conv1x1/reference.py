@@ -47,6 +47,7 @@ def reference(
 
     Notes
     -----
+    The parameters of an activation are rounded to the type that `conv1x1` sums in.
     Integers alone are summed in int64, all else in float64, whatever `conv1x1` sums them in.
 
     Raises
@@ -90,7 +91,7 @@ def reference(
         if residual is not None:
             result = result + exact(residual, integers)
         clamped = kind if spec.activation[0] in ("relu", "relu6", "clip") else None  # integers to integers
-        result = activate(result, spec.activation)
+        result = activate(result, parameters(spec.activation, _check.type_of_sums(spec, x, residual, out)))
         if out is None:
             y = _check.lying_as(x, cast(result, np.dtype(spec.dtype or clamped or result.dtype)), position)
         else:
@@ -131,6 +132,20 @@ def cast(y: Array, dtype: np.dtype[Any]) -> Array:
         whole = np.rint(np.where(np.isnan(y), 0, y))
         low, high = whole <= limits.min, whole >= limits.max
         return np.where(high, limits.max, np.where(low, limits.min, whole.astype(dtype))).astype(dtype)
+
+
+def parameters(activation: tuple[str, float, float], sums: str) -> tuple[str, float, float]:
+    """An activation's parameters in the type of the sums; a slope that is neither 0 nor infinite stays so."""
+    name, *numbers = activation
+    if sums != "float32" or name not in ("clip", "leaky_relu"):
+        return activation
+    with np.errstate(all="ignore"):
+        a, b = (float(np.float32(number)) for number in numbers)
+    slope = numbers[0]
+    if name == "leaky_relu" and slope and math.isfinite(slope):
+        limits = np.finfo(np.float32)
+        a = math.copysign(min(max(abs(a), float(limits.smallest_subnormal)), float(limits.max)), slope)
+    return name, a, b
 
 
 def activate(y: Array, activation: tuple[str, float, float]) -> Array:
