@@ -141,6 +141,30 @@ def test_scratch_is_small_whatever_the_array(shape: Any, filters: int, dtypes: A
                     assert one.plan(x, threads=threads)["scratch_bytes"] < 2e6
 
 
+@pytest.mark.parametrize(("channels", "filters"), [(1, 3), (3, 3), (300, 2), (20_000, 5), (5, 20_000), (3000, 3000)])
+@pytest.mark.parametrize(("x_type", "y_type"), [("f4", "f4"), ("f8", "f8"), ("u1", "f4"), ("f4", "f8")])
+def test_scratch_is_small_where_the_pixels_are_turned(
+    channels: int, filters: int, x_type: str, y_type: str, isa: str
+) -> None:
+    def lying(order: tuple[int, ...], dtype: str, depth: int, axis: int) -> Any:
+        """500×600 pixels whose axes lie in memory in that order, none of which is there."""
+        shape = [500, 600]
+        shape.insert(axis, depth)
+        one, strides = np.zeros(1, dtype), [0, 0, 0]
+        step = one.itemsize
+        for i in reversed(order):
+            strides[i] = step
+            step *= shape[i]
+        return np.lib.stride_tricks.as_strided(one, shape, strides)
+
+    w = np.ones((filters, channels), np.float32)
+    for x_order, y_order, axis in [((0, 1, 2), (0, 2, 1), 0), ((0, 1, 2), (1, 0, 2), 2), ((2, 1, 0), (0, 1, 2), 2)]:
+        one = Conv1x1(w, channel_axis=axis)
+        x, out = lying(x_order, x_type, channels, axis), lying(y_order, y_type, filters, axis)
+        for threads in (1, 4):
+            assert one._plan(x, out, threads)["scratch_bytes"] < 2e6
+
+
 def test_scratch_where_nothing_needs_it(isa: str) -> None:
     assert layer(16, 192).plan(np.ones((28, 28, 192), np.float32))["scratch_bytes"] == 0
     assert layer(16, 192).plan(np.ones((192,), np.float32))["scratch_bytes"] == 0
