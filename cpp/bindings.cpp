@@ -25,6 +25,7 @@
 #include "conv.h"
 #include "cpu.h"
 #include "fp_environment.h"
+#include "largest.h"
 #include "plan.h"
 #include "problem.h"
 #include "result.h"
@@ -62,13 +63,16 @@ int type_number(DType dtype) {
     case DType::int16: return api::NPY_SHORT_;
     case DType::boolean: return api::NPY_BOOL_;
     case DType::int64: return api::NPY_INT64_;
+    case DType::uint32: return api::NPY_UINT_;
+    case DType::uint64: return api::NPY_UINT64_;
   }
   return -1;
 }
 
 const char* type_name(DType dtype) {
-  static constexpr const char* names[dtype_count] = {"float32", "float64", "int32", "float16", "bfloat16", "uint8",
-                                                     "int8",    "uint16",  "int16", "bool",    "int64"};
+  static constexpr const char* names[dtype_count] = {"float32", "float64", "int32",  "float16", "bfloat16",
+                                                     "uint8",   "int8",    "uint16", "int16",   "bool",
+                                                     "int64",   "uint32",  "uint64"};
   return names[static_cast<size_t>(dtype)];
 }
 
@@ -92,8 +96,11 @@ std::optional<ElementType> dtype_of(PyObject* descr) {
   for (DType half : {DType::float32, DType::float64})
     if (number == type_number(ElementType{half, true})) return ElementType{half, true};
   // Where long and long long are both of 64 bits, or int and long both of 32.
-  if (number == py::detail::npy_api::NPY_LONGLONG_ && sizeof(long long) == 8) return ElementType{DType::int64};
-  if (number == py::detail::npy_api::NPY_LONG_) return ElementType{sizeof(long) == 8 ? DType::int64 : DType::int32};
+  using api = py::detail::npy_api;
+  if (number == api::NPY_LONGLONG_ && sizeof(long long) == 8) return ElementType{DType::int64};
+  if (number == api::NPY_ULONGLONG_ && sizeof(long long) == 8) return ElementType{DType::uint64};
+  if (number == api::NPY_LONG_) return ElementType{sizeof(long) == 8 ? DType::int64 : DType::int32};
+  if (number == api::NPY_ULONG_) return ElementType{sizeof(long) == 8 ? DType::uint64 : DType::uint32};
   if (std::find(bfloat16_numbers.begin(), bfloat16_numbers.end(), number) != bfloat16_numbers.end())
     return ElementType{DType::bfloat16};
   return std::nullopt;
@@ -365,6 +372,7 @@ class Interruption {
 
 // Below this, giving up the GIL costs more than another thread could gain.
 constexpr double worth_releasing_microseconds = 20;
+constexpr size_t elements_worth_releasing = size_t{1} << 17;
 
 // What a call needs besides its data, shared by all calls of the same shape.
 struct Prepared {
@@ -492,10 +500,65 @@ std::optional<bool> compute(const Settings& s, const Weights& weights, DType ari
 }
 
 // As choose_types; for integers it takes arithmetic.
-Refusal choose(const Settings& s, DType x, const DType* residual, const DType* asked, Types& types) {
-  if (!is_integer(x)) return choose_types(x, residual, s.factors, asked, types);
+Refusal choose(const Settings& s, Range x, const Range* residual, const DType* asked, Types& types) {
+  if (!is_integer(x.dtype)) return choose_types(x, residual, s.factors, asked, types);
   const DefaultArithmetic arithmetic_mode;
   return choose_types(x, residual, s.factors, asked, types);
+}
+
+// The range of the numbers that a call reads of an array. False with a Python error set when a signal handler raised;
+// nothing where pins are missing.
+std::optional<bool> look_up(const Array& a, int threads, bool pinned, Range& range) {
+  size_t count = 1;
+  for (int i = 0; i < a.rank; ++i) count *= static_cast<size_t>(a.shape[i]);
+  uint64_t found = 0;
+  const KernelTable& table = *machine().table;
+  if (count < elements_worth_releasing) {
+    largest(table, a, 1, nullptr, nullptr, found);
+  } else {
+    if (!pinned) return std::nullopt;
+    WithoutGil without_gil;
+    Interruption interruption(without_gil);
+    if (!largest(table, a, threads, Interruption::asked, &interruption, found)) return false;
+  }
+  range.largest = bound(found);
+  return true;
+}
+
+// The arrays of a call that its types depend on.
+struct Operands {
+  Array x, residual;
+  bool adds = false;
+  Range x_range{}, residual_range{};  // once the types are settled
+
+  const Range* added() const { return adds ? &residual_range : nullptr; }
+};
+
+// Chooses the types of a call. Of wide integers all that their types can hold is reckoned with; where that is too much
+// for exact sums, what they hold. Returns as `look_up`.
+std::optional<bool> settle_types(const Settings& s, const Geometry& g, const DType* asked, int threads, bool pinned,
+                                 Operands& o, Types& types, Refusal& refusal) {
+  o.x_range = range_of(o.x.dtype);
+  if (o.adds) o.residual_range = range_of(o.residual.dtype);
+  refusal = choose(s, o.x_range, o.added(), asked, types);
+  const bool wide_x = is_wide(o.x.dtype), wide_residual = o.adds && is_wide(o.residual.dtype);
+  if (refusal != Refusal::inexact || !(wide_x || wide_residual)) return true;
+  std::optional<bool> done = true;
+  if (wide_x) {
+    ptrdiff_t shape[max_rank], strides[max_rank];  // of the pixels that the call's stride takes
+    for (int i = 0; i < o.x.rank; ++i) {
+      const ptrdiff_t step = static_cast<ptrdiff_t>(g.steps[i]);
+      shape[i] = o.x.shape[i] ? (o.x.shape[i] - 1) / step + 1 : 0;
+      strides[i] = shape[i] > 1 ? o.x.strides[i] * step : 0;
+    }
+    Array taken = o.x;
+    taken.shape = shape;
+    taken.strides = strides;
+    done = look_up(taken, threads, pinned, o.x_range);
+  }
+  if (done && *done && wide_residual) done = look_up(o.residual, threads, pinned, o.residual_range);
+  if (done && *done) refusal = choose(s, o.x_range, o.added(), asked, types);
+  return done;
 }
 
 PyObject* not_canonical() {
@@ -515,11 +578,12 @@ bool may_be_complex(const Settings& s, Types& types) {
 // the arrays must be pinned first.
 std::optional<PyObject*> call(const Settings& s, const Weights& weights, PyObject* x_object, PyObject* residual_object,
                               PyObject* out_object, PyObject* threads_object, bool checked, Attempt& attempt) {
-  Array x, residual, out;
+  Operands operands;
+  Array &x = operands.x, &residual = operands.residual, out;
   Geometry g;
   if (!view(x_object, x) || !locate(s, weights, x, g) || (s.pixels && x.dtype != *s.pixels)) return not_canonical();
   const auto fits = [&](const Array& a) { return std::equal(a.shape, a.shape + a.rank, g.shape, g.shape + g.rank); };
-  const bool adds = residual_object != Py_None;
+  const bool adds = operands.adds = residual_object != Py_None;
   if (adds && (!view(residual_object, residual, checked) || !fits(residual))) return not_canonical();
   int threads = get_num_threads();
   if (threads_object != Py_None) {
@@ -533,7 +597,7 @@ std::optional<PyObject*> call(const Settings& s, const Weights& weights, PyObjec
   const DType* asked = s.result ? &s.result->dtype : nullptr;
   bool is_complex = x.is_complex || s.is_complex || (adds && residual.is_complex);
   if (out_object != Py_None) {
-    if (!view(out_object, out, checked) || !fits(out) || !writeable(out_object) || out.dtype == DType::boolean ||
+    if (!view(out_object, out, checked) || !fits(out) || !writeable(out_object) || !is_result(out.dtype) ||
         (s.result && (s.result->dtype != out.dtype || s.result->is_complex != out.is_complex)))
       return not_canonical();
     if (is_complex && !out.is_complex) return not_canonical();
@@ -543,7 +607,11 @@ std::optional<PyObject*> call(const Settings& s, const Weights& weights, PyObjec
     if (!in_place && !attempt.pinned) return std::nullopt;  // a copy to it may give up the GIL
   }
   Types types;
-  if (choose(s, x.dtype, adds ? &residual.dtype : nullptr, asked, types) != Refusal::none) return not_canonical();
+  Refusal refusal;
+  const std::optional<bool> settled = settle_types(s, g, asked, threads, attempt.pinned, operands, types, refusal);
+  if (!settled) return std::nullopt;
+  if (!*settled) return nullptr;
+  if (refusal != Refusal::none) return not_canonical();
   if (is_complex && !may_be_complex(s, types)) return not_canonical();
   const auto run = [&](const Array& y) {
     return compute(s, weights, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads, attempt.pinned);
@@ -806,7 +874,7 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     Types types;
     const DType* asked = !allocated ? &y.dtype : s.result ? &s.result->dtype : nullptr;
     const bool is_complex = x.is_complex || s.is_complex || (!allocated && y.is_complex);
-    if (choose(s, x.dtype, nullptr, asked, types) != Refusal::none || (is_complex && !may_be_complex(s, types)))
+    if (choose(s, {x.dtype, 0}, nullptr, asked, types) != Refusal::none || (is_complex && !may_be_complex(s, types)))
       throw py::type_error("x's type does not fit the layer");
     if (allocated) {
       y = {nullptr, types.result, false, g.rank, g.shape, strides, is_complex};
@@ -930,35 +998,37 @@ PyObject* one_shot(PyObject*, PyObject* const* args, Py_ssize_t count) {
   });
 }
 
-// The types of a layer's call with these dtypes of x, residual and out (None where there is none); or why it is
-// refused, and the numbers to say so with.
+// The types of a call with these (canonical) arrays; or why it is refused, and the numbers to say so with.
 py::dict types_of(const py::tuple& spec, const py::object& x, const py::object& residual, const py::object& out) {
-  const auto type_of = [](const py::object& descr) -> std::optional<ElementType> {
-    if (descr.is_none()) return std::nullopt;
-    const std::optional<ElementType> type = dtype_of(descr.ptr());
-    if (!type) throw py::type_error("a dtype that is none of an array's");
-    return type;
-  };
   const auto state = make_state(spec);
   const Settings& s = state->settings;
-  const std::optional<ElementType> added = type_of(residual), asked = out.is_none() ? s.result : type_of(out);
-  const ElementType x_type = type_of(x).value();
-  const DType pixels = x_type.dtype;
-  const DType* adds = added ? &added->dtype : nullptr;
+  const Pins pins({x.ptr(), residual.ptr(), out.ptr()});
+  Operands o;
+  o.adds = !residual.is_none();
+  Array target;
+  Geometry g;
+  if (!view(x.ptr(), o.x, true) || !locate(s, *state->weights, o.x, g) ||
+      (o.adds && !view(residual.ptr(), o.residual, true)) || (!out.is_none() && !view(out.ptr(), target, true)))
+    throw py::value_error("the arrays do not fit the layer");
+  const bool given = !out.is_none();
+  const DType* asked = given ? &target.dtype : s.result ? &s.result->dtype : nullptr;
   Types types{};
-  const DefaultArithmetic arithmetic_mode;
-  const Refusal refusal = choose_types(pixels, adds, s.factors, asked ? &asked->dtype : nullptr, types);
+  Refusal refusal;
+  if (!*settle_types(s, g, asked, get_num_threads(), true, o, types, refusal)) throw py::error_already_set();
   const bool is_complex =
-      x_type.is_complex || s.is_complex || (added && added->is_complex) || (asked && asked->is_complex);
+      o.x.is_complex || s.is_complex || (o.adds && o.residual.is_complex) || (given && target.is_complex);
   if (is_complex) may_be_complex(s, types);
-  const Reach sums = reach(pixels, adds, s.factors, refusal);
+  const Reach sums = [&] {
+    const DefaultArithmetic arithmetic_mode;
+    return reach(o.x_range, o.added(), s.factors, refusal);
+  }();
   const auto whole = [](double number) { return py::reinterpret_steal<py::object>(PyLong_FromDouble(number)); };
   static constexpr const char* refusals[] = {"", "pixels", "beyond int32", "inexact"};
   py::dict d;
   d["refusal"] = refusals[static_cast<size_t>(refusal)];
   d["arithmetic"] = type_name(types.arithmetic);
   d["dtype"] = type_name(ElementType{types.result, is_complex});
-  d["integers"] = sums_integers(pixels, adds, s.factors);
+  d["integers"] = sums_integers(o.x_range, o.added(), s.factors);
   d["weights"] = type_name(s.factors.weights);
   d["product"] = whole(sums.product);
   d["added"] = whole(sums.added);

@@ -43,6 +43,7 @@ KernelTable avx512_table() {
   std::memcpy(table.convert, plain.convert, sizeof(plain.convert));
   std::memcpy(table.add, plain.add, sizeof(plain.add));
   table.raise_int8 = plain.raise_int8;
+  std::memcpy(table.largest, plain.largest, sizeof(plain.largest));
   return table;
 }
 #endif

@@ -22,9 +22,11 @@ enum class DType : unsigned char {
   uint16,
   int16,
   boolean,
-  int64
+  int64,
+  uint32,
+  uint64
 };
-constexpr size_t dtype_count = 11, arithmetic_count = 3, float_count = 2;
+constexpr size_t dtype_count = 13, arithmetic_count = 3, float_count = 2;
 
 // What the rows and lanes of a multiply kernel hold: one channel in an element of the sums' type, or several in 32 bits
 // that are multiplied and added to one sum at once. Of quads, the weights are int8 and the pixels uint8, or int8 where
@@ -182,6 +184,9 @@ constexpr size_t size_count = 4;  // tables by size are indexed by its logarithm
 using ConvertFn = void (*)(const char* src, char* dst, size_t n) noexcept;
 using ActivateFn = void (*)(char* y, size_t n, Activation, double a, double b) noexcept;  // in place, contiguous
 
+// The largest magnitude of contiguous integers, at any address; what is beyond int64 counts as its largest.
+using LargestFn = uint64_t (*)(const char* numbers, size_t n) noexcept;
+
 // For the measured roofline: floating-point operations as fast as they go, and reading as fast as it goes. What they
 // return means nothing but that the work was done.
 using MultiplyAddsFn = double (*)(size_t rounds) noexcept;
@@ -202,6 +207,7 @@ struct KernelTable {
   RowsFn join[most_rows - 1][size_count];
   ConvertFn convert[dtype_count][dtype_count];  // [from][to]; null where neither is a type of sums or of operands
   ConvertFn raise_int8;                         // int8 + 128 as uint8; and back
+  LargestFn largest[dtype_count];               // null but for those that float64 does not hold, and uint32
   ConvertFn add[float_count];
   MultiplyAddsFn multiply_adds[operand_count];  // null where there is no such kernel
   size_t multiply_adds_flop[operand_count];     // in a round

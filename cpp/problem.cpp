@@ -9,9 +9,11 @@ namespace conv1x1 {
 size_t size_of(DType dtype) {
   switch (dtype) {
     case DType::float64:
-    case DType::int64: return 8;
+    case DType::int64:
+    case DType::uint64: return 8;
     case DType::float32:
-    case DType::int32: return 4;
+    case DType::int32:
+    case DType::uint32: return 4;
     case DType::float16:
     case DType::bfloat16:
     case DType::uint16:
@@ -132,6 +134,13 @@ bool turn(const Problem& p, PixelAxes& axes) {
   return true;
 }
 
+// The outermost first, as `stride` says.
+template <class Stride>
+void sort_axes(PixelAxes& axes, Stride stride) {
+  std::stable_sort(axes.begin(), axes.end(),
+                   [&](const PixelAxis& a, const PixelAxis& b) { return magnitude(stride(a)) > magnitude(stride(b)); });
+}
+
 // The first byte of an array and the one past its last.
 void extent(const Array& a, const char*& low, const char*& high) {
   low = a.data;
@@ -146,6 +155,15 @@ void extent(const Array& a, const char*& low, const char*& high) {
 }
 
 }  // namespace
+
+PixelAxes axes_of(const Array& a) {
+  PixelAxes axes;
+  for (int i = 0; i < a.rank; ++i)
+    if (a.shape[i] == 0 || (a.shape[i] > 1 && a.strides[i] != 0))
+      axes.push_back({static_cast<size_t>(a.shape[i]), a.strides[i], 0, 0});
+  sort_axes(axes, [](const PixelAxis& axis) { return axis.x; });
+  return merge(axes, true, false, false);
+}
 
 namespace {
 
@@ -209,8 +227,7 @@ Problem make_problem(DType arithmetic, const Array& x, const Array& y, const Arr
         {n, x.strides[i] * static_cast<ptrdiff_t>(steps[i]), y.strides[j], residual ? residual->strides[j] : 0});
   }
   // The result decides the order of the pixels: its innermost axis is walked last.
-  std::stable_sort(axes.begin(), axes.end(),
-                   [](const PixelAxis& a, const PixelAxis& b) { return magnitude(a.y) > magnitude(b.y); });
+  sort_axes(axes, [](const PixelAxis& a) { return a.y; });
   if (p.halves == 2 && !has_bias && halves_alternate(p, axes)) {
     axes.push_back({2, p.x.half, p.y.half, p.residual.half});
     p.pixels *= 2;

@@ -58,6 +58,9 @@ struct PixelAxis {
 
 using PixelAxes = std::vector<PixelAxis>;  // outermost first
 
+// The axes that lead to all numbers of an array, as `x`, in the order that they lie in memory; merged.
+PixelAxes axes_of(const Array&);
+
 // One array's part in a call.
 struct Side {
   DType dtype = DType::float32;

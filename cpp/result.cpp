@@ -1,65 +1,93 @@
 #include "result.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "problem.h"
 
 namespace conv1x1 {
 
 namespace {
 
-// The largest magnitude of a type of integers.
-double magnitude(DType dtype) {
-  switch (dtype) {
-    case DType::boolean: return 1;
-    case DType::int8: return 128;
-    case DType::uint8: return 255;
-    case DType::int16: return 32768;
-    case DType::uint16: return 65535;
-    default: return 2147483648.0;
-  }
-}
-
 constexpr double int32_limit = 2147483647, exact_in_float64 = 9007199254740992;
+
+// Whether channels · pixel · weight + bias + residual, whole numbers, is beyond a limit: by one rounding, which keeps
+// the sign.
+bool beyond(double channels, double pixel, double weight, double bias, double residual, double limit) {
+  const double room = limit - bias - residual;
+  return room < 0 ||
+         (channels > 0 && (std::fma(pixel, weight, -room) > 0 || std::fma(channels, pixel * weight, -room) > 0));
+}
 
 }  // namespace
 
-bool sums_integers(DType x, const DType* residual, const Factors& f) {
-  return f.integers && is_integer(x) && (!residual || is_integer(*residual));
+Range range_of(DType dtype) {
+  switch (dtype) {
+    case DType::boolean: return {dtype, 1};
+    case DType::int8: return {dtype, 128};
+    case DType::uint8: return {dtype, 255};
+    case DType::int16: return {dtype, 32768};
+    case DType::uint16: return {dtype, 65535};
+    case DType::uint32: return {dtype, 4294967295.0};
+    case DType::int64: return {dtype, 0x1p63};
+    case DType::uint64: return {dtype, 0x1p64};
+    default: return {dtype, 2147483648.0};
+  }
 }
 
-Refusal choose_types(DType x, const DType* residual, const Factors& f, const DType* asked, Types& types) {
-  if (x == DType::int64 || (residual && *residual == DType::int64)) return Refusal::pixels;
+double bound(uint64_t magnitude) {
+  const double nearest = static_cast<double>(magnitude);
+  return magnitude <= uint64_t{1} << 53 ? nearest : std::max(nearest, exact_in_float64 + 2);
+}
+
+bool is_wide(DType dtype) { return dtype == DType::int64 || dtype == DType::uint32 || dtype == DType::uint64; }
+
+bool is_result(DType dtype) { return dtype != DType::boolean && dtype != DType::uint32 && dtype != DType::uint64; }
+
+bool sums_integers(Range x, const Range* residual, const Factors& f) {
+  return f.integers && is_integer(x.dtype) && (!residual || is_integer(residual->dtype));
+}
+
+Refusal choose_types(Range x, const Range* residual, const Factors& f, const DType* asked, Types& types) {
   if (f.quantized) {
     types = {DType::int32, *asked};
-    return x == DType::uint8 || x == DType::int8 ? Refusal::none : Refusal::pixels;
+    return x.dtype == DType::uint8 || x.dtype == DType::int8 ? Refusal::none : Refusal::pixels;
   }
-  const bool wide = asked && (*asked == DType::float64 || *asked == DType::int64);
-  if (!is_integer(x)) {
-    types = {x == DType::float64 || wide ? DType::float64 : DType::float32, asked ? *asked : x};
+  const auto is_long = [](DType type) { return type == DType::float64 || type == DType::int64; };
+  if (!is_integer(x.dtype)) {
+    const bool wide = x.dtype == DType::float64 || (asked && is_long(*asked));
+    types = {wide ? DType::float64 : DType::float32, asked ? *asked : x.dtype};
     return Refusal::none;
   }
   if (!sums_integers(x, residual, f) || (!f.keeps_integers && !(asked && is_integer(*asked)))) {
-    types = {wide ? DType::float64 : DType::float32, asked ? *asked : DType::float32};
+    const bool rounded = size_of(x.dtype) >= 4;  // by float32
+    types.result = asked ? *asked : rounded ? DType::float64 : DType::float32;
+    types.arithmetic = is_long(types.result) ? DType::float64 : DType::float32;
     return Refusal::none;
   }
-  const double channels = static_cast<double>(f.in_channels), pixel = magnitude(x), weight = magnitude(f.weights);
-  const double added = f.largest_bias + (residual ? magnitude(*residual) : 0);
-  const double by_type = channels * (pixel * weight) + added, by_value = channels * (pixel * f.largest) + added;
-  if (!asked && by_type > int32_limit && size_of(x) == 1 && weight <= 255) return Refusal::beyond_int32;
-  types.result = asked ? *asked : by_type <= int32_limit && !f.clamps_beyond_int32 ? DType::int32 : DType::int64;
-  const bool bytes = size_of(x) == 1 && f.largest <= 255;
+  const double channels = static_cast<double>(f.in_channels), added = residual ? residual->largest : 0;
+  const double pixel = range_of(x.dtype).largest, weight = range_of(f.weights).largest;
+  const bool fits =
+      !beyond(channels, pixel, weight, f.largest_bias, residual ? range_of(residual->dtype).largest : 0, int32_limit);
+  if (!asked && !fits && size_of(x.dtype) == 1 && weight <= 255) return Refusal::beyond_int32;
+  types.result = asked ? *asked : fits && !f.clamps_beyond_int32 ? DType::int32 : DType::int64;
+  const bool bytes = size_of(x.dtype) == 1 && f.largest <= 255;
   const bool from_int32 = types.result != DType::float16 && types.result != DType::bfloat16;
-  if (bytes && by_value <= int32_limit && !residual && f.clamps_to_integers && from_int32) {
+  if (bytes && !residual && f.clamps_to_integers && from_int32 &&
+      !beyond(channels, pixel, f.largest, f.largest_bias, 0, int32_limit)) {
     types.arithmetic = DType::int32;
     return Refusal::none;
   }
   types.arithmetic = is_integer(types.result) || types.result == DType::float64 ? DType::float64 : DType::float32;
-  return is_integer(types.result) && by_value > exact_in_float64 ? Refusal::inexact : Refusal::none;
+  return is_integer(types.result) && beyond(channels, x.largest, f.largest, f.largest_bias, added, exact_in_float64)
+             ? Refusal::inexact
+             : Refusal::none;
 }
 
-Reach reach(DType x, const DType* residual, const Factors& f, Refusal refusal) {
+Reach reach(Range x, const Range* residual, const Factors& f, Refusal refusal) {
   const bool by_type = refusal == Refusal::beyond_int32;
-  return {magnitude(x) * (by_type ? magnitude(f.weights) : f.largest),
-          f.largest_bias + (residual ? magnitude(*residual) : 0), by_type ? int32_limit : exact_in_float64};
+  return {x.largest * (by_type ? range_of(f.weights).largest : f.largest),
+          f.largest_bias + (residual ? residual->largest : 0), by_type ? int32_limit : exact_in_float64};
 }
 
 }  // namespace conv1x1

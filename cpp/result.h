@@ -2,12 +2,13 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "kernel.h"
 
 namespace conv1x1 {
 
-// What the types of a call depend on, besides those of its arrays and of the result asked for.
+// What the types of a call depend on, besides its arrays and the result asked for.
 struct Factors {
   bool integers = false;           // weights, and bias if there is one
   DType weights = DType::float32;  // of integers: their type; for wide ones, the smallest that holds them
@@ -20,6 +21,22 @@ struct Factors {
   bool clamps_beyond_int32 = false;
 };
 
+// Numbers of an array: their type, and of integers the largest magnitude that there may be.
+struct Range {
+  DType dtype;
+  double largest;
+};
+Range range_of(DType);  // all of the type
+
+// A magnitude as a double: itself up to 2^53, beyond that no less than it is.
+double bound(uint64_t magnitude);
+
+// Whether numbers of this type may be beyond int32. How large they are is then looked up, where sums must be exact.
+bool is_wide(DType);
+
+// Whether a result may be of this type.
+bool is_result(DType);
+
 struct Types {
   DType arithmetic, result;
 };
@@ -27,23 +44,24 @@ struct Types {
 // Why a call is refused for its types.
 enum class Refusal : unsigned char {
   none,
-  pixels,        // x or the residual is of no type of pixels (of a quantised layer: x not of 8 bits)
+  pixels,        // a quantised layer's pixels are of 8 bits
   beyond_int32,  // a sum of bytes might be, and nobody asked for a wider one
   inexact        // a sum of integers might be beyond what float64 holds exactly
 };
 
 // The type of the sums and that of the result: the data decide, `asked` (null: nothing was asked for) overrides the
 // result's. Integer pixels, weights, bias and residual give exact integers: int32 where no sum of those types can be
-// beyond it, else int64, except that 8-bit numbers are never widened without being asked to.
-Refusal choose_types(DType x, const DType* residual, const Factors&, const DType* asked, Types&);
+// beyond it, else int64, except that 8-bit numbers are never widened without being asked to. Ranges decide on nothing
+// but whether sums are exact.
+Refusal choose_types(Range x, const Range* residual, const Factors&, const DType* asked, Types&);
 
 // Whether all numbers of a call are integers.
-bool sums_integers(DType x, const DType* residual, const Factors&);
+bool sums_integers(Range x, const Range* residual, const Factors&);
 
 // How far sums of integers can reach, channels · product + added, and how far they may.
 struct Reach {
   double product, added, limit;
 };
-Reach reach(DType x, const DType* residual, const Factors&, Refusal);
+Reach reach(Range x, const Range* residual, const Factors&, Refusal);
 
 }  // namespace conv1x1

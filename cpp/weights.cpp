@@ -34,44 +34,57 @@ size_t product(size_t a, size_t b) {
 
 // Wherever it lies: an array may be of floats and begin at an odd address.
 template <class T>
-double number_at(const char* numbers, size_t index) {
+T number_at(const char* numbers, size_t index) {
   T value;
   std::memcpy(&value, numbers + index * sizeof(T), sizeof(T));
-  return static_cast<double>(value);
+  return value;
 }
 
-double number(Given from, size_t index) {
+template <class T = double>
+T number(Given from, size_t index) {
   switch (from.dtype) {
-    case DType::float32: return number_at<float>(from.data, index);
-    case DType::int8: return number_at<signed char>(from.data, index);
-    case DType::uint8: return number_at<unsigned char>(from.data, index);
-    case DType::int16: return number_at<int16_t>(from.data, index);
-    case DType::uint16: return number_at<uint16_t>(from.data, index);
-    case DType::int32: return number_at<int32_t>(from.data, index);
-    case DType::float64: return number_at<double>(from.data, index);
+    case DType::float32: return static_cast<T>(number_at<float>(from.data, index));
+    case DType::boolean: return static_cast<T>(number_at<unsigned char>(from.data, index) != 0);
+    case DType::int8: return static_cast<T>(number_at<signed char>(from.data, index));
+    case DType::uint8: return static_cast<T>(number_at<unsigned char>(from.data, index));
+    case DType::int16: return static_cast<T>(number_at<int16_t>(from.data, index));
+    case DType::uint16: return static_cast<T>(number_at<uint16_t>(from.data, index));
+    case DType::int32: return static_cast<T>(number_at<int32_t>(from.data, index));
+    case DType::int64: return static_cast<T>(number_at<int64_t>(from.data, index));
+    case DType::uint64: return static_cast<T>(number_at<uint64_t>(from.data, index));
+    case DType::float64: return static_cast<T>(number_at<double>(from.data, index));
     default: return 0;  // Weights::reads refuses it
   }
 }
 
+// No nearer to 0 than the integer is.
+double bound_of(Given from, size_t index) {
+  if (from.dtype == DType::uint64) return bound(number_at<uint64_t>(from.data, index));
+  if (from.dtype != DType::int64) return number(from, index);
+  const int64_t value = number_at<int64_t>(from.data, index);
+  return value < 0 ? -bound(0 - static_cast<uint64_t>(value)) : bound(static_cast<uint64_t>(value));
+}
+
 // Calls fn with what gives weight c of filter k in that form, both counted as the kernels do.
-template <class Fn>
+template <class T, class Fn>
 void with_weights(Given weight, Form form, size_t channels, Fn fn) {
   if (form == Form::pairs)  // rows of re, −im and of im, re: (a + bi)(c + di) = (ac − bd) + (ad + bc)i
     fn([=](size_t k, size_t c) {
-      const double part = number(weight, k / 2 * channels + c / 2 * 2 + (k % 2 ^ c % 2));
+      const T part = number<T>(weight, k / 2 * channels + c / 2 * 2 + (k % 2 ^ c % 2));
       return k % 2 == 0 && c % 2 == 1 ? -part : part;
     });
   else if (form == Form::doubled)
-    fn([=](size_t k, size_t c) { return number(weight, (k / 2 * channels + c) * 2 + k % 2); });
+    fn([=](size_t k, size_t c) { return number<T>(weight, (k / 2 * channels + c) * 2 + k % 2); });
   else
-    fn([=](size_t k, size_t c) { return number(weight, k * channels + c); });
+    fn([=](size_t k, size_t c) { return number<T>(weight, k * channels + c); });
 }
 
 // Bias of filter k, counted as the kernels do. A real one adds nothing to imaginary parts, not even to a zero's sign.
-double bias_of(Given bias, Form form, size_t k) {
-  if (form == Form::imaginary) return number(bias, 2 * k + 1);
-  if (form == Form::plain) return number(bias, bias.is_complex ? 2 * k : k);
-  return bias.is_complex ? number(bias, k) : k % 2 == 0 ? number(bias, k / 2) : -0.0;
+template <class T>
+T bias_of(Given bias, Form form, size_t k) {
+  if (form == Form::imaginary) return number<T>(bias, 2 * k + 1);
+  if (form == Form::plain) return number<T>(bias, bias.is_complex ? 2 * k : k);
+  return bias.is_complex ? number<T>(bias, k) : k % 2 == 0 ? number<T>(bias, k / 2) : -T{0};
 }
 
 // Fills panels of T, `depth` channels side by side; zeros where there is no such filter or channel.
@@ -106,19 +119,19 @@ void pack_filters(const PackedWeights& to, const Buffer& buffer, Of of) {
 
 template <class T>
 void pack_floats(const PackedWeights& to, Form form, Given weight, Given bias) {
-  with_weights(weight, form, to.in_channels, [&](auto weight_at) {
+  with_weights<T>(weight, form, to.in_channels, [&](auto weight_at) {
     pack_panels<T>(to, weight_at);
     char* row = to.rows.get();
     for (size_t k = 0; row && k < to.groups * to.out_channels; ++k, row += to.row_bytes) {
-      for (size_t c = 0; c < to.in_channels; ++c) reinterpret_cast<T*>(row)[c] = static_cast<T>(weight_at(k, c));
+      for (size_t c = 0; c < to.in_channels; ++c) reinterpret_cast<T*>(row)[c] = weight_at(k, c);
     }
   });
-  pack_filters<T>(to, to.bias, [&](size_t k) { return static_cast<T>(bias_of(bias, form, k)); });
-  pack_filters<T>(to, to.other, [&](size_t k) { return static_cast<T>(bias_of(bias, Form::imaginary, k)); });
+  pack_filters<T>(to, to.bias, [&](size_t k) { return bias_of<T>(bias, form, k); });
+  pack_filters<T>(to, to.other, [&](size_t k) { return bias_of<T>(bias, Form::imaginary, k); });
 }
 
 void pack_integers(const PackedWeights& to, Given weight, Given bias, Given scale) {
-  with_weights(weight, Form::plain, to.in_channels, [&](auto weight_at) {
+  with_weights<double>(weight, Form::plain, to.in_channels, [&](auto weight_at) {
     to.operand == Operand::int16_pairs ? pack_panels<int16_t>(to, weight_at) : pack_panels<int8_t>(to, weight_at);
   });
   const auto biased = [&](size_t k, int64_t added) {
@@ -170,7 +183,10 @@ bool Weights::reads(DType dtype) {
     case DType::uint8:
     case DType::int16:
     case DType::uint16:
-    case DType::int32: return true;
+    case DType::int32:
+    case DType::boolean:
+    case DType::int64:
+    case DType::uint64: return true;
     default: return false;
   }
 }
@@ -196,11 +212,11 @@ Weights::~Weights() {
 void Weights::look_at_integers() {
   double low = 0, high = 0;
   for (size_t i = 0; i < groups * out_channels * in_channels; ++i) {
-    low = std::min(low, number(weight_, i));
-    high = std::max(high, number(weight_, i));
+    low = std::min(low, bound_of(weight_, i));
+    high = std::max(high, bound_of(weight_, i));
   }
   for (size_t k = 0; bias_.data && k < groups * out_channels; ++k)
-    factors_.largest_bias = std::max(factors_.largest_bias, std::abs(number(bias_, k)));
+    factors_.largest_bias = std::max(factors_.largest_bias, std::abs(bound_of(bias_, k)));
   factors_.largest = std::max(-low, high);
   narrow_ = low >= -128 && high <= 127;
   // int32 stands for integers of any kind, as a list's are: then the smallest type that holds them counts.

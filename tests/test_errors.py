@@ -16,7 +16,7 @@ W = np.ones((4, 6), np.float32)
 NAN = np.float32("nan")
 PIXELS = (
     "supported are float16, bfloat16, float32, float64, complex64, complex128, "
-    "bool, uint8, int8, uint16, int16 and int32"
+    "bool, uint8, int8, uint16, int16, int32, uint32, int64 and uint64"
 )
 RESULTS = (
     "supported are float16, bfloat16, float32, float64, complex64, complex128, "
@@ -74,15 +74,6 @@ WRONG_X = [
     Wrong("string", TypeError, "<U6", PIXELS, x="pixels"),
     Wrong("None", TypeError, "object", PIXELS, x=None),
     Wrong("records", TypeError, PIXELS, x=np.zeros(6, [("v", "f4")])),
-    Wrong(
-        "uint64 beyond",
-        ValueError,
-        "x holds integers beyond int32",
-        "0 to 4294967296",
-        "np.asarray(x, np.float64)",
-        x=np.full((5, 7, 6), [2**32, 0, 0, 0, 0, 0], np.uint64),
-    ),
-    Wrong("int64 beyond", ValueError, "x holds integers beyond int32", "-2147483649", x=[[-(2**31) - 1] * 6]),
 ]
 
 WRONG_W = [
@@ -99,13 +90,6 @@ WRONG_W = [
     Wrong("complex to int", TypeError, "w has dtype complex64", "dtype=np.complex64", w=W + 0j, dtype=np.int8),
     Wrong("longdouble", TypeError, "w must hold numbers", "astype(np.float64)", w=W.astype(np.longdouble)),
     Wrong("dates", TypeError, "w must hold numbers", "datetime64", w=np.zeros((4, 6), "M8[s]")),
-    Wrong(
-        "integers beyond",
-        ValueError,
-        "w holds integers beyond int32",
-        "np.asarray(w, np.float64)",
-        w=np.full((4, 6), 2**31),
-    ),
     Wrong("object", TypeError, "w must hold numbers", "object", w=W.astype(object)),
     Wrong("strings", TypeError, "w must hold numbers", w=[["a"] * 6]),
     Wrong("None", TypeError, "w must hold numbers", w=None),
@@ -145,7 +129,6 @@ WRONG_OPTIONS = [
         dtype=float,
     ),
     Wrong("bias strings", TypeError, "bias must hold numbers", bias=["a"] * 4),
-    Wrong("bias beyond", ValueError, "bias holds integers beyond int32", "np.float64", bias=[2**40, 0, 0, 0]),
     Wrong("bias masked", TypeError, "bias is a masked array", bias=masked(4)),
     Wrong("stride 0", ValueError, "stride must be ≥ 1", "0", stride=0),
     Wrong("stride -1", ValueError, "stride must be ≥ 1", "-1", stride=-1),
@@ -204,13 +187,6 @@ WRONG_CALL = [
         dtype="f",
     ),
     Wrong("residual object", TypeError, "residual", "object", PIXELS, residual=np.ones((5, 7, 4), object)),
-    Wrong(
-        "residual beyond",
-        ValueError,
-        "residual holds integers beyond int32",
-        "np.asarray(residual, np.float64)",
-        residual=np.full((5, 7, 4), 2**31),
-    ),
     Wrong("residual a string", TypeError, "residual", residual="x"),
     Wrong("threads 0", ValueError, "threads must be ≥ 1", "0", threads=0),
     Wrong("threads -1", ValueError, "threads must be ≥ 1", "-1", threads=-1),

@@ -64,6 +64,10 @@ GOLDEN = {
     ("uint8", "float32", "relu"): "d23a1b96b02e43329a537ab5b80085af938a2f26dd456daa15449e1aa5f9a68a",
     ("int8", "int32", "relu"): "a454a73edb381b301c84114702070990de9065d09117fc0766135d6505e33953",
     ("uint8", "int32", "relu"): "036c25be5e651c9c4d3ce0779147685af31fa5d8c8bde30d4fb5b9477b1ba5c0",
+    ("int64", "float64", "relu6"): "bbe28d1d464cc63f244db6e230c2e48048353fba7e26fb7aebe5588fef815f54",
+    ("uint64", "float64", None): "4665bd33b31592c82f516329f21841481e6bbb73b8bf1c4840faf0d95d0e4e99",
+    ("int64", "int64", "relu"): "447f8fa6202a504007f5932035d8e8375f89cd6a542767b495358501760fcfa5",
+    ("uint64", "int64", None): "6a84d3c2e9a4af33a1c5e02999b3c41b3e77ce2439f1ec520ce4782d42b0080d",
     ("uint8", "int32", "quantised"): "bfef36982eb2d5544918a8e8722719073258b705fbfeb764ab90f7e04c894755",
     ("uint8", "uint8", "quantised"): "4ec87c0afb9223d4f38d632eb45b8e5153c144fb90d41cf5d73e286288f84a7d",
     ("uint8", "int8", "quantised"): "fe7b2b2bf7f938d8415166dbda88340671ab3207a20ceb1fcbe1c20eab596517",
@@ -71,6 +75,7 @@ GOLDEN = {
     ("int8", "int8", "quantised"): "65ba1c86436d064aace824dc9be82f911ae8ed17c70774392a8145f52499efa6",
 }
 Case = tuple[str, str, "str | None"]
+WIDE = ("int64", "uint64")
 
 
 #: The portable kernels, which take long, do one batch, and VNNI's, which are of integers, do those: the work is split
@@ -95,9 +100,11 @@ def whole(*shape: int, seed: int, most: int, dtype: Any) -> Any:
 
 
 def pixels_of(x_type: str, *shape: int, seed: int) -> Any:
-    """Of bytes every one there is, of floats as many fractions."""
+    """Of bytes every one there is, of floats as many fractions, of wide integers what may be summed exactly."""
     if x_type in ("float32", "float64"):
         return numbers(*shape, seed=seed, dtype=x_type)
+    if x_type in WIDE:
+        return (whole(*shape, seed=seed, most=2**35, dtype=np.int64) + 2**35 * (x_type == "uint64")).astype(x_type)
     steps = whole(*shape, seed=seed, most=128, dtype=np.int8)
     return steps.view(x_type) if x_type.endswith("int8") else (steps / np.float32(128)).astype(x_type)
 
@@ -121,11 +128,11 @@ def convolution(case: Case, shape: tuple[int, int, int, int]) -> Convolution:
     if activation == "quantised":
         return quantised(x, y_type, filters, groups)
     wide = x_type in ("float32", "float64")
-    w_type = x_type if wide else "float32"
+    w_type = x_type if wide else "float64" if y_type == "float64" else "float32"
     w = numbers(filters, channels // groups, seed=2, dtype=w_type)
     bias = numbers(filters, seed=3, dtype=w_type)
     residual = numbers(pixels, filters, seed=4, dtype=w_type) if wide else None
-    if y_type == "int32":
+    if y_type in ("int32", "int64"):
         w, bias = np.floor(128 * w).astype(np.int8), np.floor(2**20 * bias).astype(np.int32)
     options: dict[str, Any] = {"groups": groups, "activation": activation}
 
@@ -133,7 +140,7 @@ def convolution(case: Case, shape: tuple[int, int, int, int]) -> Convolution:
         return conv1x1(x, w, bias, residual=residual, channel_axis=axis, out=out, threads=threads, **options)
 
     def definition() -> Any:
-        if y_type == "int32":
+        if y_type in ("int32", "int64"):
             y = summed(np.matmul, x.astype(np.int64), w.T.astype(np.int64), groups) + bias
         else:
             order = lanes if channels // groups >= 32 and filters // groups <= 4 else chain

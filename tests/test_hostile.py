@@ -319,9 +319,9 @@ def wrong_spec(weight: Any, bias: Any = None, axis: Any = -1, groups: Any = 1, n
 
 
 ONES, UINT8 = np.ones((4, 3), np.float32), np.dtype(np.uint8)
-#: What the core reads is float32, float64 and integers up to 32 bits.
+#: What the core reads is float32, float64, bool and integers but uint32.
 UNREAD = [
-    *("float16", "bool", "int64", "uint64", "uint32", "longdouble", "O", "U1", "S2", "V4"),
+    *("float16", "uint32", "longdouble", "O", "U1", "S2", "V4"),
     *(
         "datetime64[s]",
         "timedelta64[s]",

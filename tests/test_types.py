@@ -23,7 +23,8 @@ if importlib.util.find_spec("ml_dtypes"):
     FLOATS.insert(1, "bfloat16")
 HALVES = FLOATS[:-2]
 INTEGERS = ["uint8", "int8", "uint16", "int16", "int32"]
-PIXELS = [*FLOATS, *INTEGERS, "bool"]
+WIDE = ["uint32", "int64", "uint64"]
+PIXELS = [*FLOATS, *INTEGERS, "bool", *WIDE]
 RESULTS = [*FLOATS, *INTEGERS, "int64"]
 
 
@@ -48,6 +49,12 @@ def spread(dtype: Any, shape: Any, seed: int = 0) -> Any:
     return random.standard_normal(shape).astype(kind)
 
 
+def summable(dtype: Any, shape: Any, seed: int = 0) -> Any:
+    """The same, but of integers of 64 bits such that sums with bytes are exact in float64."""
+    x = spread(dtype, shape, seed)
+    return x >> x.dtype.type(24) if dtype in ("int64", "uint64") else x
+
+
 def views(x: Any) -> Iterator[tuple[Any, int]]:
     """The matrix (pixels, channels) as it may lie, with its channel axis."""
     yield x, -1
@@ -61,6 +68,8 @@ def views(x: Any) -> Iterator[tuple[Any, int]]:
 
 # ----------------------------------------------------------------------------------------- which type comes out
 
+SHORT, LONG = INTEGERS[:4], [*INTEGERS[4:], *WIDE]
+
 #: x, weights, bias, residual, activation, asked for → the type of the result; lists are spelled as lists.
 RULES: list[tuple[Any, ...]] = [
     *((t, "float32", None, None, None, None, t) for t in FLOATS),  # floating pixels keep their type
@@ -68,10 +77,24 @@ RULES: list[tuple[Any, ...]] = [
     *((t, "int8", "int32", "int16", None, None, t) for t in FLOATS),
     ("float32", [1, 2, 3], None, None, None, None, "float32"),
     ("float32", "float32", None, "float64", None, None, "float32"),
-    *((t, "float32", None, None, None, None, "float32") for t in [*INTEGERS, "bool"]),  # a float among integers
-    *((t, "float64", None, None, None, None, "float32") for t in INTEGERS),
-    *((t, "int8", "float32", None, None, None, "float32") for t in INTEGERS),
-    *((t, "int8", None, "float16", None, None, "float32") for t in INTEGERS),
+    *((t, "float32", None, None, None, None, "float32") for t in [*SHORT, "bool"]),  # a float among integers
+    *((t, "float64", None, None, None, None, "float32") for t in SHORT),
+    *((t, "int8", "float32", None, None, None, "float32") for t in SHORT),
+    *((t, "int8", None, "float16", None, None, "float32") for t in SHORT),
+    *((t, "int8", None, None, "gelu", None, "float32") for t in SHORT),
+    *((t, "float32", None, None, None, None, "float64") for t in LONG),  # as NumPy promotes them
+    *((t, "float16", None, None, "relu", None, "float64") for t in LONG),
+    *((t, "int8", "float32", None, None, None, "float64") for t in LONG),
+    *((t, "int8", None, "float16", None, None, "float64") for t in LONG),
+    *((t, "int8", None, None, "gelu", None, "float64") for t in LONG),
+    *((t, w, None, None, None, y, y) for t, w, y in product(LONG, ["float64", "int8"], ["float32", "uint8", "int64"])),
+    *((t, "int8", "float32", "int64", None, None, "float32") for t in SHORT),  # pixels decide, nothing else
+    *((t, w, None, None, None, None, "int64") for t, w in product(LONG, ["int8", "bool", "uint16"])),
+    *(("uint8", w, None, None, None, None, "int32") for w in ["bool", [True, False, True]]),
+    ("uint8", "int32", "int64", None, None, None, "int32"),
+    ("uint8", [1, 2, 2**40], None, None, None, None, "int64"),
+    ("uint16", "int8", [1, 2**50], None, None, None, "int64"),
+    ("uint16", "int8", None, "uint32", None, None, "int64"),
     ("uint8", [0.5, 0.25, 0.25], None, None, None, None, "float32"),
     ("uint8", [1, 2, 0.5], None, None, None, None, "float32"),
     *((t, "int8", None, None, None, None, "int32") for t in ["uint8", "int8", "bool", "uint16", "int16"]),
@@ -105,7 +128,7 @@ def test_the_type_of_the_result(rule: Any) -> None:
     x_type, w_type, bias_type, residual_type, activation, asked, expected = rule
     x = np.ones((4, 3), x_type)
     w = [w_type, w_type] if isinstance(w_type, list) else np.ones((2, 3), w_type)
-    bias = None if bias_type is None else np.ones(2, bias_type)
+    bias = None if bias_type is None else bias_type if isinstance(bias_type, list) else np.ones(2, bias_type)
     residual = None if residual_type is None else np.ones((4, 2), residual_type)
     layer = Conv1x1(w, bias, activation=activation, dtype=asked)
     for y in (conv1x1(x, w, bias, activation=activation, residual=residual, dtype=asked), layer(x, residual=residual)):
@@ -230,7 +253,7 @@ def test_to_integers(isa: str, x_type: str, y_type: str, filters: int) -> None:
 
 @pytest.mark.parametrize("filters", [1, 5])
 @pytest.mark.parametrize("y_type", RESULTS)
-@pytest.mark.parametrize("x_type", [*INTEGERS, "bool"])
+@pytest.mark.parametrize("x_type", [*INTEGERS, "bool", *WIDE])
 def test_from_integers(isa: str, x_type: str, y_type: str, filters: int) -> None:
     """Saturated, by way of int32 sums, of float64 ones and of float32 ones; to floats rounded once."""
     kind = np.dtype(x_type)
@@ -239,7 +262,8 @@ def test_from_integers(isa: str, x_type: str, y_type: str, filters: int) -> None
     else:
         ends = [v for n in (0, 7, 8, 15, 16, 31) for v in (2**n - 1, 2**n, 2**n + 1, -(2**n) - 1, -(2**n), 1 - 2**n)]
         low, high = np.iinfo(kind).min, np.iinfo(kind).max
-        x = np.array([v for v in [*ends, *range(-300, 300), low, high] if low <= v <= high], kind)
+        ends += [2**32 - 1, 2**53, -(2**53)] if x_type in WIDE else [low, high]
+        x = np.array([v for v in [*ends, *range(-300, 300)] if low <= v <= high], kind)
     expected = cast(x.astype(np.int64), np.dtype(y_type))
     for w in (np.ones((filters, 1), np.int8), np.ones((filters, 1), np.int16)):
         y = conv1x1(x[:, None], w, dtype=y_type)
@@ -382,8 +406,186 @@ def test_clips_of_integers(isa: str, clip: Any) -> None:
 def test_int32_pixels_in_float64(isa: str) -> None:
     """Exact to float64 arithmetic, where float32 would round the pixels."""
     x, w = spread("int32", (23, 9)), np.random.default_rng(0).standard_normal((5, 9))
-    same_bytes(conv1x1(x, w, dtype=np.float64), conv1x1(x.astype(np.float64), w))
-    assert (conv1x1(x, w).astype(np.float64) != conv1x1(x, w, dtype=np.float64)).any()
+    same_bytes(conv1x1(x, w), conv1x1(x.astype(np.float64), w))
+    assert (conv1x1(x, w) != conv1x1(x, w, dtype=np.float32).astype(np.float64)).any()
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "gelu"])
+@pytest.mark.parametrize("dtype", [None, "float64", "float32", "float16", "uint8", "int32", "int64"])
+@pytest.mark.parametrize("x_type", LONG)
+def test_long_integers_with_floats(isa: str, x_type: str, dtype: Any, activation: Any) -> None:
+    """As float64 pixels; where a smaller type is asked for, as float32 ones."""
+    x, w, bias = spread(x_type, (40, 19)), spread("float64", (6, 19)), spread("float32", (6,))
+    x[:20] >>= x.itemsize * 6  # small ones, too
+    sums = "float64" if dtype in (None, "float64", "int64") else "float32"
+    wide = conv1x1(x.astype(sums), w.astype(sums), bias, activation=activation, dtype=sums)
+    for data, axis in views(x):
+        y = conv1x1(data, w, bias, channel_axis=axis, activation=activation, dtype=dtype)
+        first = axis % data.ndim == 0
+        same_bytes(np.ascontiguousarray(y.reshape(6, 40).T) if first else y, cast(wide, np.dtype(dtype or "float64")))
+
+
+def test_coordinates_keep_their_centimetres() -> None:
+    """Eastings and northings in millimetres, turned by a matrix of floats."""
+    points = np.array([[[500_123_456, 5_412_345_678 % 2**31], [412_345_679, 1_198_765_433]]], np.int32)
+    turn = np.array([[np.cos(0.1), -np.sin(0.1)], [np.sin(0.1), np.cos(0.1)]])
+    for w in (turn, turn.astype(np.float32)):
+        y = conv1x1(points, w)
+        assert y.dtype == np.float64
+        np.testing.assert_allclose(y, points @ w.T.astype(np.float64), rtol=1e-15, atol=1e-6)
+        np.testing.assert_array_equal(Conv1x1(w)(points), y)
+
+
+# ---------------------------------------------------------------------------------------- integers of 32 and 64 bits
+
+
+@pytest.mark.parametrize("filters", [1, 5])
+@pytest.mark.parametrize("y_type", ["float32", "float64"])
+@pytest.mark.parametrize("x_type", WIDE)
+def test_rounding_of_wide_integers(isa: str, x_type: str, y_type: str, filters: int) -> None:
+    """Once, half to even: at, beside and far from the middle of two neighbours, of every size there is."""
+    info = np.iinfo(x_type)
+    numbers = [0, info.min, info.max]
+    for size, lead in product(range(1, 65), [0b1, 0b10, 0b11, 0x800001, 0xFFFFFF, 2**52 + 1, 2**53 - 1]):
+        top = lead << size
+        for bits in (24, 53):
+            half = 1 << max(top.bit_length() - bits - 1, 0)
+            numbers += [top + d for d in (0, half, half - 1, half + 1, 2 * half, 3 * half, 3 * half - 1, 3 * half + 1)]
+    numbers += [-n for n in numbers]
+    x = np.array(sorted({n for n in numbers if info.min <= n <= info.max}), x_type)
+    y = converted(x, y_type, filters)
+    same_bytes(y, x.astype(y_type))
+    same_bytes(converted(swapped(x), y_type, filters), y)
+    for n, number in zip(x.tolist(), y.tolist(), strict=True):
+        up, down = np.nextafter(np.dtype(y_type).type(number), np.array([np.inf, -np.inf], y_type)).tolist()
+        assert abs(int(number) - n) <= min(abs(int(up) - n) if up < 1e30 else 2**70, abs(int(down) - n))
+
+
+@pytest.mark.parametrize("x_type", WIDE)
+def test_wide_pixels_are_summed_exactly(isa: str, x_type: str) -> None:
+    x, w, bias = spread(x_type, (41, 19)), spread("int8", (23, 19)), spread("int32", (23,))
+    x >>= np.dtype(x_type).type(0 if x_type == "uint32" else 64 - 40)
+    y = exactly(x, w, bias)
+    for residual in (None, spread(x_type, (41, 23), seed=3) // 2**20):
+        added = y if residual is None else y + residual.astype(np.int64)
+        for data, axis in views(x):
+            first = axis % data.ndim == 0
+            shape = (23, *data.shape[1:]) if first else (41, 23)
+            for dtype in (None, "float64", "int32", "uint8"):
+                options: dict[str, Any] = {"channel_axis": axis, "dtype": dtype}
+                if residual is not None:
+                    options["residual"] = residual.T.reshape(shape) if first else residual
+                result = conv1x1(data, w, bias, **options)
+                assert result.dtype == (dtype or "int64")
+                expected = cast(added, result.dtype)
+                np.testing.assert_array_equal(result, expected.T.reshape(shape) if first else expected)
+                np.testing.assert_array_equal(conv1x1(swapped(data), swapped(w), bias, **options), result)
+    same_bytes(reference(x, w, bias), y)
+
+
+LIMITS = [  # the largest number, weights, bias and residual, and whether their sum is sure to be exact
+    (2**53, [1], 0, 0, True),
+    (2**53 + 1, [1], 0, 0, False),
+    (2**53 - 5, [1], 5, 0, True),
+    (2**53 - 5, [1], 6, 0, False),
+    (2**52, [1, 1], 0, 0, True),
+    (2**52 + 1, [1, -1], 0, 0, False),
+    (3002399751580330, [3], 1, 1, True),
+    (3002399751580331, [3], 0, 0, False),  # 2⁵³ + 1
+    (2**40, [2**12, -(2**12)], 0, 0, True),
+    (2**40, [2**13, 1], 0, 1, False),
+    (1, [2**53], 0, 0, True),
+    (1, [2**53 + 1], 0, 0, False),
+    (1, [1], 2**53 - 1, 0, True),
+    (1, [1], 2**53, 0, False),
+    (1, [1], 0, 2**53 - 1, True),
+    (1, [1], 0, 2**53, False),
+    (2**63 - 1, [0], 0, 0, True),
+    (0, [2**63 - 1], 2**53, 0, True),
+]
+
+
+@pytest.mark.parametrize(("largest", "weights", "bias", "added", "exact"), LIMITS)
+@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize("x_type", ["int64", "uint64"])
+def test_the_largest_sums_of_wide_integers(
+    x_type: str, negative: bool, largest: int, weights: Any, bias: int, added: int, exact: bool
+) -> None:
+    """What is found in the pixels counts, of 10,000 of them or of a few, and only what the stride takes."""
+    sign = -1 if negative and x_type == "int64" else 1
+    x = np.zeros((10_000, 2, len(weights)), x_type)
+    x[7_654, 0], x[:, 1] = sign * largest, np.iinfo(x_type).max
+    residual = np.full((10_000, 2, 1), sign * added, x_type) if added else None
+    w, b = np.array([weights]), np.array([sign * bias])
+    expected = sign * (sum(largest * v for v in weights) + bias + added)
+    for data, axis in ((x, -1), (np.moveaxis(x, -1, 0).copy(), 0), (swapped(x)[::-1].copy()[::-1], -1)):
+        more = residual if residual is None or axis else np.moveaxis(residual, -1, 0)
+        for call in (
+            conv1x1,
+            lambda x, w, b, **o: Conv1x1(w, b, **{k: o.pop(k) for k in ("channel_axis", "stride")})(x, **o),
+        ):
+            options: dict[str, Any] = {"channel_axis": axis, "stride": (1, 2), "residual": more}
+            if options["residual"] is not None:
+                options["residual"] = more[:, :1] if axis else more[..., :1]
+            if exact:
+                y = call(data, w, b, **options)
+                assert y.dtype == np.int64
+                assert np.ravel(y)[7_654] == expected
+                continue
+            with pytest.raises(ValueError, match=r"cannot be summed exactly.*pass dtype=np.float64") as info:
+                call(data, w, b, **options)
+            low, high = sorted((0, sign * largest))
+            assert f"{x_type} from {low:,} to {high:,} with" in str(info.value)
+    if not exact:
+        y = conv1x1(x, w, b, stride=(1, 2), residual=options["residual"], dtype=np.float64)
+        assert y[7_654, 0, 0] == pytest.approx(expected, rel=1e-15)
+
+
+def test_an_empty_stretch_of_wide_integers() -> None:
+    for shape in ((0, 3), (3, 0), (0, 0)):
+        assert conv1x1(np.zeros(shape, np.uint64), np.ones((2, shape[1]), np.int64)).shape == (shape[0], 2)
+
+
+@pytest.mark.parametrize("what", ["x", "residual"])
+def test_a_refusal_leaves_out_alone(what: str) -> None:
+    x, residual, out = np.ones((9, 3), np.int64), np.ones((9, 2), np.int64), np.full((9, 2), 7, np.int64)
+    {"x": x, "residual": residual}[what][4] = 2**60
+    with pytest.raises(ValueError, match="cannot be summed exactly"):
+        conv1x1(x, np.ones((2, 3), np.int8), residual=residual, out=out)
+    assert (out == 7).all()
+
+
+def test_every_c_name_of_an_integer(isa: str) -> None:
+    w = np.arange(6).reshape(2, 3) - 2
+    for char in "bBhHiIlLqQpP":
+        x = np.arange(12).reshape(4, 3).astype(char)
+        np.testing.assert_array_equal(conv1x1(x, w), x.astype(np.int64) @ w.T)
+        np.testing.assert_array_equal(conv1x1(x, w / 2), x.astype(np.int64) @ (w.T / 2))
+        np.testing.assert_array_equal(
+            conv1x1(x, np.abs(w).astype(char), np.ones(2, char)), x.astype(int) @ np.abs(w).T + 1
+        )
+
+
+def test_true_counts_as_one() -> None:
+    """Where it is asked how far sums can reach: of weights, bias, residual and pixels."""
+    x, ones = np.full((3, 40_000), 255, np.uint8), np.ones((2, 40_000), bool)
+    expected = np.full((3, 2), 255 * 40_000, np.int32)
+    same_bytes(conv1x1(x, ones), expected)
+    same_bytes(conv1x1(x, ones.tolist()), expected)
+    same_bytes(conv1x1(x, ones, [True, True], residual=np.ones((3, 2), bool)), expected + 1 + 1)
+    same_bytes(conv1x1(x != 0, ones), np.full((3, 2), 40_000, np.int32))
+    layer = Conv1x1(ones)
+    assert layer.weight.dtype == bool
+    same_bytes(pickle.loads(pickle.dumps(layer))(x), expected)
+    same_bytes(
+        conv1x1(spread("uint16", (3, 30_000)) | 1, ones[:, :30_000]).astype(np.int64),
+        exactly(spread("uint16", (3, 30_000)) | 1, ones[:, :30_000]),
+    )
+    assert conv1x1(spread("uint16", (3, 30_000)), ones[:, :30_000]).dtype == np.int32
+    with pytest.raises(
+        ValueError, match="with bool weights cannot be summed in an int32 for sure: at most 8421504 channels can"
+    ):
+        conv1x1(np.broadcast_to(np.uint8(0), (1, 8_421_505)), np.broadcast_to(True, (1, 8_421_505)))
 
 
 # ---------------------------------------------------------------- as if everything had been converted before
@@ -436,7 +638,7 @@ def test_colour_pixels(isa: str, x_type: str, y_type: str) -> None:
 
 @pytest.mark.parametrize("x_type", PIXELS)
 def test_threads(x_type: str) -> None:
-    x, w, i = spread(x_type, (90, 100, 64)), spread("float32", (48, 64)), spread("int8", (48, 64))
+    x, w, i = summable(x_type, (90, 100, 64)), spread("float32", (48, 64)), spread("int8", (48, 64))
     for weight, y_type in ((w, "float16"), (w, "uint8"), (w, None), (i, None), (i, "int16")):
         for data, axis in ((x, -1), (np.moveaxis(x, -1, 0).copy(), 0), (x[:, ::-1], -1)):
             layer = Conv1x1(weight, channel_axis=axis, dtype=y_type)
@@ -663,12 +865,12 @@ def test_nothing_at_all(x_type: str, y_type: Any) -> None:
         np.testing.assert_array_equal(conv1x1(np.zeros((7, 0), x_type), w[:, :0], bias, dtype=y_type), [bias] * 7)
 
 
-@pytest.mark.parametrize("dtype", [t for t in PIXELS if t != "bool"])
+@pytest.mark.parametrize("dtype", RESULTS)
 def test_in_place(isa: str, dtype: str) -> None:
     """The result goes to x itself, to the residual, across x, or in another type into the same memory."""
     w = spread("int8", (6, 6)) // 16
     for axis in (-1, 0):
-        x, residual = spread(dtype, (6, 6)), spread(dtype, (6, 6), seed=1)
+        x, residual = summable(dtype, (6, 6)), summable(dtype, (6, 6), seed=1)
         expected = conv1x1(x, w, channel_axis=axis, residual=residual, dtype=dtype)
         own = x.copy()
         assert conv1x1(own, w, channel_axis=axis, residual=residual, out=own) is own
@@ -677,7 +879,7 @@ def test_in_place(isa: str, dtype: str) -> None:
         same_bytes(conv1x1(x, w, channel_axis=axis, residual=added, out=added), expected)
         long = np.concatenate([x, x])
         same_bytes(conv1x1(long[:6], w, channel_axis=axis, residual=residual, out=long[3:9]), expected)
-    memory = np.zeros(360, np.uint8)
+    memory = np.zeros(720, np.uint8)
     x = memory[:36].reshape(6, 6)
     x[...] = spread("uint8", (6, 6))
     expected = conv1x1(x, w, dtype=dtype)

@@ -148,6 +148,31 @@ inline D converted(S v) {
   else
     return static_cast<D>(v < S(Limits<D>::low) ? S(Limits<D>::low) : v > S(Limits<D>::high) ? S(Limits<D>::high) : v);
 }
+// 64-bit integers: each half of the bits stands in the fraction of a double by itself; their sum is rounded once. (The
+// upper half of a negative number is that of one larger by 2^63.) Processors of before AVX-512 have no instruction.
+template <>
+inline double converted<uint64_t, double>(uint64_t v) {
+  const double high = bit_cast<double>((v >> 32) | 0x4530000000000000u) - (0x1p84 + 0x1p52);
+  return high + bit_cast<double>((v & 0xffffffffu) | 0x4330000000000000u);
+}
+template <>
+inline double converted<int64_t, double>(int64_t v) {
+  const uint64_t bits = static_cast<uint64_t>(v);
+  const double high = bit_cast<double>((bits >> 32) ^ 0x4530000080000000u) - (0x1p84 + 0x1p63 + 0x1p52);
+  return high + bit_cast<double>((bits & 0xffffffffu) | 0x4330000000000000u);
+}
+// By way of a double that has them whole, or else with its last bit set for what is cut off: rounded once, to a float.
+template <>
+inline float converted<uint64_t, float>(uint64_t v) {
+  const uint64_t odd = (v | ((v & 2047) + 2047)) & ~uint64_t{2047};
+  return static_cast<float>(converted<uint64_t, double>(v >> 53 ? odd : v));
+}
+template <>
+inline float converted<int64_t, float>(int64_t v) {
+  const int64_t odd = (v | ((v & 2047) + 2047)) & ~int64_t{2047};
+  return static_cast<float>(
+      converted<int64_t, double>((static_cast<uint64_t>(v) + (uint64_t{1} << 53)) >> 54 ? odd : v));
+}
 template <>
 inline float converted<Half, float>(Half v) {
   return widened(v);
@@ -202,6 +227,51 @@ void convert(const char* src, char* dst, size_t n) noexcept {
   const Anywhere<S>* __restrict from = at<S>(src);
   Anywhere<D>* __restrict to = at<D>(dst);
   for (size_t i = 0; i < n; ++i) to[i].value = converted<S, D>(from[i].value);
+}
+
+// To float32, a block at a time: most 64-bit integers fit 32 bits, and those cost a third.
+template <class S>
+void narrow_to_floats(const char* src, char* dst, size_t n) noexcept {
+  constexpr size_t block = 64;
+  constexpr uint64_t reach = S(-1) > S(0) ? 0 : uint64_t{1} << 31;  // to what is not negative, if it fits
+  const Anywhere<S>* from = at<S>(src);
+  Anywhere<float>* to = at<float>(dst);
+  for (; n > 0; from += block, to += block) {
+    const size_t count = n < block ? n : block;
+    uint64_t bits = 0;
+    for (size_t i = 0; i < count; ++i) bits |= static_cast<uint64_t>(from[i].value) + reach;
+    if (bits >> (reach ? 32 : 31))
+      convert<S, float>(reinterpret_cast<const char*>(from), reinterpret_cast<char*>(to), count);
+    else
+      for (size_t i = 0; i < count; ++i) to[i].value = static_cast<float>(static_cast<int32_t>(from[i].value));
+    n -= count;
+  }
+}
+
+// What is beyond int64 counts as its largest. A block with nothing larger than what was met is passed over quickly.
+template <class T>
+uint64_t largest(const char* numbers, size_t n) noexcept {
+  constexpr size_t block = 256;
+  constexpr uint64_t most = uint64_t(-1) >> 1;
+  const Anywhere<T>* from = at<T>(numbers);
+  uint64_t found = 0;
+  for (; n > 0; from += block) {
+    const size_t count = n < block ? n : block;
+    uint64_t beyond = 0;  // its first bit: of a number too large, or too far below 0
+    for (size_t i = 0; i < count; ++i) {
+      const uint64_t v = static_cast<uint64_t>(from[i].value);
+      beyond |= (found - v) | (T(-1) > T(0) ? v : v + found);
+    }
+    if (beyond > most) {
+      for (size_t i = 0; i < count; ++i) {
+        const uint64_t v = static_cast<uint64_t>(from[i].value);
+        const uint64_t magnitude = T(-1) < T(0) && v > most ? 0 - v : v;
+        found = magnitude < found ? found : magnitude < most ? magnitude : most;
+      }
+    }
+    n -= count;
+  }
+  return found;
 }
 
 inline void raise_int8(const char* src, char* dst, size_t n) noexcept {

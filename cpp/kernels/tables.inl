@@ -32,6 +32,7 @@ constexpr void offer_floats(KernelTable& t, DType sums) {
   offer<int32_t, T>(t, DType::int32, sums), offer<T, int32_t>(t, sums, DType::int32);
   offer<int64_t, T>(t, DType::int64, sums), offer<T, int64_t>(t, sums, DType::int64);
   offer<Boolean, T>(t, DType::boolean, sums);
+  offer<uint32_t, T>(t, DType::uint32, sums), offer<uint64_t, T>(t, DType::uint64, sums);
 }
 
 template <class T>
@@ -51,7 +52,11 @@ constexpr void offer_moves(KernelTable& t) {
   offer<int32_t, int64_t>(t, DType::int32, DType::int64);
   offer<uint8_t, int16_t>(t, DType::uint8, DType::int16), offer<int8_t, int16_t>(t, DType::int8, DType::int16);
   offer<Boolean, int16_t>(t, DType::boolean, DType::int16), offer<Boolean, uint8_t>(t, DType::boolean, DType::uint8);
+  t.convert[index(DType::int64)][index(DType::float32)] = narrow_to_floats<int64_t>;
+  t.convert[index(DType::uint64)][index(DType::float32)] = narrow_to_floats<uint64_t>;
   t.raise_int8 = raise_int8;
+  t.largest[index(DType::int64)] = largest<int64_t>, t.largest[index(DType::uint64)] = largest<uint64_t>;
+  t.largest[index(DType::uint32)] = largest<uint32_t>;
   t.add[0] = add<float>, t.add[1] = add<double>;
 }
 

@@ -78,6 +78,8 @@ double element(const char* at, DType dtype, bool swapped) {
     case DType::int16: return load<int16_t>(bytes);
     case DType::boolean: return bytes[0] != 0;
     case DType::int64: return static_cast<double>(load<int64_t>(bytes));
+    case DType::uint32: return load<uint32_t>(bytes);
+    case DType::uint64: return static_cast<double>(load<uint64_t>(bytes));
   }
   return 0;
 }
@@ -96,6 +98,8 @@ void set_element(char* at, DType dtype, bool swapped, double number) {
     case DType::int16: store(bytes, saturated<int16_t>(number)); break;
     case DType::boolean: store(bytes, saturated<uint8_t>(std::abs(number))); break;  // any byte but 0 is true
     case DType::int64: store(bytes, saturated<int64_t>(number)); break;
+    case DType::uint32: store(bytes, saturated<uint32_t>(number)); break;
+    case DType::uint64: store(bytes, saturated<uint64_t>(number)); break;
   }
   if (swapped) std::reverse(bytes, bytes + size_of(dtype));
   std::memcpy(at, bytes, size_of(dtype));

@@ -27,15 +27,16 @@ constexpr DType floats[] = {DType::float32, DType::float64}, eight_bits[] = {DTy
                 byte_types[] = {DType::uint8, DType::int8, DType::boolean},
                 integers[] = {DType::uint8, DType::int8, DType::uint16, DType::int16, DType::int32},
                 pixel_types[] = {DType::float32, DType::float64, DType::int32,  DType::float16, DType::bfloat16,
-                                 DType::uint8,   DType::int8,    DType::uint16, DType::int16,   DType::boolean},
-                weight_types[] = {DType::float32, DType::float64, DType::int32, DType::uint8,
-                                  DType::int8,    DType::uint16,  DType::int16},
+                                 DType::uint8,   DType::int8,    DType::uint16, DType::int16,   DType::boolean,
+                                 DType::int64,   DType::uint32,  DType::uint64},
+                weight_types[] = {DType::float32, DType::float64, DType::int32, DType::uint8,   DType::int8,
+                                  DType::uint16,  DType::int16,   DType::int64, DType::boolean, DType::uint64},
                 result_types[] = {DType::float32, DType::float64, DType::int32,  DType::float16, DType::bfloat16,
                                   DType::uint8,   DType::int8,    DType::uint16, DType::int16,   DType::int64};
 
 const char* name(DType dtype) {
-  constexpr const char* names[dtype_count] = {"float32", "float64", "int32", "float16", "bfloat16", "uint8",
-                                              "int8",    "uint16",  "int16", "boolean", "int64"};
+  constexpr const char* names[dtype_count] = {"float32", "float64", "int32",   "float16", "bfloat16", "uint8", "int8",
+                                              "uint16",  "int16",   "boolean", "int64",   "uint32",   "uint64"};
   return names[static_cast<size_t>(dtype)];
 }
 
@@ -140,6 +141,18 @@ Factors factors_of(const Weights& weights, const Epilogue& e) {
   return factors;
 }
 
+// Of wide integers, as the module does, what the array holds.
+Range range_in(Placed& numbers) {
+  Range range = range_of(numbers.dtype());
+  if (!is_wide(range.dtype)) return range;
+  range.largest = 0;
+  numbers.for_each([&](const Index& index) {
+    const double magnitude = std::abs(numbers.get(index));
+    range.largest = std::max(range.largest, magnitude <= 0x1p53 ? bound(static_cast<uint64_t>(magnitude)) : magnitude);
+  });
+  return range;
+}
+
 // Calls fn(machine) for every table of kernels, and in it for every way to restrict the choice that is of its own.
 template <class Fn>
 void for_each_machine(const Problem& problem, size_t l2_bytes, Fn fn) {
@@ -223,15 +236,15 @@ Compared check_every_kernel(const uint8_t* data, size_t count) {
   const Factors factors = factors_of(weights, epilogue);
   const DType* asked = chosen.result ? &*chosen.result : nullptr;
   Types types;
-  if (choose_types(chosen.x, adds ? &chosen.residual : nullptr, factors, asked, types) != Refusal::none) return {};
-
   Placed x(bytes, chosen.x, g.x_shape, Placed::Lies::maybe_repeatedly);
   Placed residual(bytes, chosen.residual, g.y_shape, Placed::Lies::maybe_repeatedly);
-  Placed y(bytes, types.result, g.y_shape, Placed::Lies::anyhow);
   x.fill([&] { return numbers.next(x.dtype()); });
   residual.fill([&] { return numbers.next(residual.dtype()); });
   x.seal();
   residual.seal();
+  const Range added = range_in(residual);
+  if (choose_types(range_in(x), adds ? &added : nullptr, factors, asked, types) != Refusal::none) return {};
+  Placed y(bytes, types.result, g.y_shape, Placed::Lies::anyhow);
 
   const bool whole = is_integer(x.dtype()) && factors.integers && (!adds || is_integer(residual.dtype()));
   Definition definition{g.in_channels,

@@ -29,13 +29,18 @@ Activation: TypeAlias = str | tuple[str, float] | tuple[str, float, float] | Non
 
 _SHARED = ("float16", "float32", "float64", "complex64", "complex128", "uint8", "int8", "uint16", "int16", "int32")
 #: And bfloat16, a type that ml_dtypes brings.
-PIXELS = tuple(map(np.dtype, (*_SHARED, "bool")))
+WIDE = tuple(map(np.dtype, ("uint32", "int64", "uint64")))
+PIXELS = (*map(np.dtype, (*_SHARED, "bool")), *WIDE)
 RESULTS = tuple(map(np.dtype, (*_SHARED, "int64")))
-_PIXEL_NAMES = "float16, bfloat16, float32, float64, complex64, complex128, bool, uint8, int8, uint16, int16 and int32"
+_PIXEL_NAMES = (
+    "float16, bfloat16, float32, float64, complex64, complex128, "
+    "bool, uint8, int8, uint16, int16, int32, uint32, int64 and uint64"
+)
 _RESULT_NAMES = (
     "float16, bfloat16, float32, float64, complex64, complex128, uint8, int8, uint16, int16, int32 and int64"
 )
-_INT32 = np.iinfo(np.int32)
+#: What wide integers are packed from, as weights: the first that holds them.
+_WEIGHTS = tuple(map(np.dtype, ("int32", "int64", "uint64")))
 
 #: Names a user may give, and how many parameters each may carry.
 ACTIVATIONS = {
@@ -56,7 +61,7 @@ _LEAKY_RELU_SLOPE = 0.01
 class Spec(NamedTuple):
     """A layer's arguments in canonical form."""
 
-    weight: Array  # (K, C/groups), C-contiguous, float32, float64, their complex types, int32 or a smaller integer type
+    weight: Array  # (K, C/groups), C-contiguous, float32, float64, their complex types, bool or a type of integers
     bias: Array | None  # (K,), likewise
     channel_axis: int
     keep_axis: bool  # False: the weight was a vector, the result has no channel axis
@@ -112,8 +117,6 @@ def data_array(x: ArrayLike, name: str) -> Array:
     a = x if isinstance(x, np.ma.MaskedArray) else as_array(x, name)
     if in_own_order(a.dtype) in PIXELS or is_bfloat16(a.dtype):
         return a
-    if is_integer(a.dtype):
-        return _as_int32(a, name)
     what, instead = other_type(x, a, name)
     raise TypeError(f"{what}; supported are {_PIXEL_NAMES}{instead}")
 
@@ -126,27 +129,20 @@ def other_type(value: Any, a: Array, name: str) -> tuple[str, str]:
     return what, f": {instead}" if instead else ""
 
 
-def _as_int32(a: Array, name: str) -> Array:
-    """Wider integers, as lists of ints become, in the widest type of pixels."""
-    if a.size and (a.min() < _INT32.min or a.max() > _INT32.max):
-        raise ValueError(
-            f"{name} holds integers beyond int32, {a.min()} to {a.max()}: pass np.asarray({name}, np.float64)"
-        )
-    return a.astype(np.int32)
-
-
 def _numbers(w: ArrayLike, name: str) -> Array:
-    """Weights or bias in float32, float64, their complex types, int32 or a smaller integer type, native."""
+    """Weights or bias in float32, float64, their complex types, bool or a type of integers, native.
+
+    Wide integers, as lists give, come in int32 if they fit.
+    """
     a = unmasked(w, name)
     native = in_own_order(a.dtype)
     if native == np.float16 or is_bfloat16(a.dtype):
         return a.astype(np.float32)
-    if native.kind == "b":
-        return a.astype(np.uint8)
+    if native in WIDE:
+        low, high = a.min(initial=0), a.max(initial=0)
+        native = next(t for t in _WEIGHTS if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
     if native in PIXELS:
         return a.astype(native, copy=False)
-    if is_integer(native):
-        return _as_int32(a, name)
     what, instead = other_type(w, a, name)
     raise TypeError(f"{name} must hold numbers, but {what}{instead}")
 
@@ -320,7 +316,7 @@ def call(
     masked = finish(a, residual, position, steps, spec_.weight.shape[0], spec_.keep_axis)
     a, residual = bare(a), None if residual is None else bare(residual)
     check_complex(spec_, a, residual, out)
-    check_sums(spec_, a, residual, out)
+    check_sums(spec_, a, residual, out, steps)
     return a, residual, out, threads, masked
 
 
@@ -353,7 +349,7 @@ def check_complex(spec_: Spec, x: Array | None = None, residual: Array | None = 
         )
 
 
-def check_sums(spec_: Spec, x: Array, residual: Array | None, out: Array | None) -> None:
+def check_sums(spec_: Spec, x: Array, residual: Array | None, out: Array | None, steps: tuple[int, ...]) -> None:
     """Whether sums of integers are exact, in the type of the result."""
     types = _types(spec_, x, residual, out)
     if not types["refusal"]:
@@ -361,7 +357,8 @@ def check_sums(spec_: Spec, x: Array, residual: Array | None, out: Array | None)
     if types["refusal"] == "pixels":
         raise TypeError(f"x has dtype {x.dtype}; a quantised layer takes uint8 or int8")
     channels, added = spec_.weight.shape[1], types["added"]
-    terms = f"{channels} channels of {x.dtype} with {types['weights']} weights"
+    taken = x[tuple(slice(None, None, step) for step in steps)]
+    terms = f"{channels} channels of {_spread(taken)} with {types['weights']} weights"
     terms += f" and up to {added:,} of bias and residual" if added else ""
     most = (types["limit"] - added) // max(types["product"], 1)
     which = f": at most {most} channels can" if most > 0 else "; no channels can"
@@ -382,8 +379,13 @@ def sums_integers(spec_: Spec, x: Array, residual: Array | None) -> bool:
 
 def _types(spec_: Spec, x: Array, residual: Array | None, out: Array | None) -> dict[str, Any]:
     """What the core makes of the types of a call."""
-    added, given = (None if a is None else a.dtype for a in (residual, out))
-    return _conv1x1.choose_types(spec_, x.dtype, added, given)
+    return _conv1x1.choose_types(spec_, x, residual, out)
+
+
+def _spread(a: Array) -> str:
+    """The type of integers, and of wide ones, which are looked at, what there is of it."""
+    wide = a.dtype.newbyteorder("=") in WIDE and a.size
+    return f"{a.dtype.name} from {a.min():,} to {a.max():,}" if wide else a.dtype.name
 
 
 def type_of_sums(spec_: Spec, x: Array, residual: Array | None, out: Array | None) -> str:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ._check import Array, Spec
@@ -49,9 +48,7 @@ def document_call(type: type[Layer], arguments: str, summary: str) -> None:
 
 def kernels() -> list[dict[str, Any]]: ...
 def restrict(isa: str | None = None, kernel: str | None = None, orientation: str | None = None) -> None: ...
-def choose_types(
-    spec: Spec, x: np.dtype[Any], residual: np.dtype[Any] | None, out: np.dtype[Any] | None, /
-) -> dict[str, Any]:
+def choose_types(spec: Spec, x: Array, residual: Array | None, out: Array | None, /) -> dict[str, Any]:
     """The types of such a call, `arithmetic` and `dtype`; or why it is refused, and the numbers to say so with."""
 
 def know_bfloat16(type_number: int) -> None: ...

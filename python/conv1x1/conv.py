@@ -37,10 +37,9 @@ def conv1x1(
     ----------
     x : array_like
         Pixels of any rank ≥ 1, with their channels on `channel_axis`: float16, bfloat16 (of the package ml_dtypes),
-        float32, float64, complex64, complex128, bool, uint8, int8, uint16, int16 or int32, in any byte order. Wider
-        integers, as lists of ints give, are taken as int32 if they fit. What offers DLPack in the CPU's memory, as
-        tensors do, is read there. A masked array gives a masked result: all of a pixel is masked where any of its
-        channels is.
+        float32, float64, complex64, complex128, bool or integers of 8 to 64 bits, with or without a sign; in any
+        byte order. What offers DLPack in the CPU's memory, as tensors do, is read there. A masked array gives a masked
+        result: all of a pixel is masked where any of its channels is.
     w : array_like
         The filters: ``(K, C/groups)``; or as frameworks store them, ``(K, C/groups, 1, 1)`` (torch, ONNX; also with
         one or three 1s) and ``(1, 1, C/groups, K)`` (TensorFlow, Keras; likewise); or one filter, ``(1, 1, C)`` or
@@ -67,7 +66,7 @@ def conv1x1(
         Of the result's shape, added after the bias and before the activation. Of any type that x may have. Of a
         masked array the mask is the result's, too.
     dtype : dtype, optional
-        The result's type: any of x's but bool, or int64. By default the data decide; see Notes.
+        The result's type: any of x's but bool, uint32 and uint64. By default the data decide; see Notes.
     out : ndarray, optional
         Where to write the result: a writable array of its shape, with any strides and byte order; its type decides the
         result's. It may overlap x or the residual: the answer is the one without overlap (through a temporary array).
@@ -108,8 +107,9 @@ def conv1x1(
     ==================================  =============================================================================
     x (of complex x, its parts)         result (likewise)
     ==================================  =============================================================================
-    float16, bfloat16, float32/64       x's own type
-    integers or bool, with a float      float32: among weights, bias and residual, or by an activation that curves
+    float16, bfloat16, float32/64       x's own type: float32 pixels with float64 weights stay float32
+    8/16-bit integers, bool, a float    float32: a float, or float64, among weights, bias and residual, or by a curve
+    32/64-bit integers, with a float    float64, as NumPy promotes them: likewise; pass ``dtype=np.float32`` for float32
     integers or bool, integers alone    int32; int64 where sums of those types (not: values) might be beyond int32,
                                         or where a clip leaves nothing within it
     ==================================  =============================================================================
@@ -117,16 +117,17 @@ def conv1x1(
     Where x, weights, bias or residual is complex, so is the result: complex128 where the table says float64, else
     complex64. A complex `dtype` or `out` may be asked for with any data; a real one is refused for a complex result.
 
-    Weights of int32 and wider, which stand for integers of any kind, count as the smallest type that holds them. Pixels
-    and weights of 8 bits are never widened by themselves: more channels than are sure to fit int32 are refused, and the
-    message says how many fit.
+    A curve is any activation but relu, relu6 and clip. Weights of int32 and wider, which stand for integers of any
+    kind, count as the smallest type that holds them. Pixels and weights of 8 bits are never widened by themselves: more
+    channels than are sure to fit int32 are refused, and the message says how many fit.
 
     Sums are in float64 if x or the result is, or the result is int64; in float32 otherwise; x is converted to that type
-    first, which is exact but for int32 in float32. Integers alone are summed exactly for an integer result, in int32 or
-    in float64, and refused where a sum might be beyond 2⁵³; for a float result that is asked for, as floats are, or
-    exactly too if all products are of 8 bits and nothing but a bias is added. To integers, results are rounded half to
-    even and saturated, and NaN becomes 0; to float16 and bfloat16 they are rounded half to even, and overflow to
-    infinity as in NumPy.
+    first, which rounds integers beyond 2⁵³, and in float32 those beyond 2²⁴. Integers alone are summed exactly for an
+    integer result, in int32 or in float64, and refused where a sum might be beyond 2⁵³: by their types; where int64,
+    uint32 or uint64 pixels or residuals leave that open, by what they are found to hold. For a float result that is
+    asked for, they are summed as floats are, or exactly too if all products are of 8 bits and nothing but a bias is
+    added. To integers, results are rounded half to even and saturated, and NaN becomes 0; to float16 and bfloat16 they
+    are rounded half to even, and overflow to infinity as in NumPy.
 
     For float32 each output is summed by fused multiply-adds in a fixed order, in one accumulator with the channels
     ascending, or, with at most 4 filters over at least 32 channels (of one group), in 16 partial sums, channel c in
@@ -208,8 +209,8 @@ class Conv1x1(Layer):
     Parameters
     ----------
     w, bias, channel_axis, stride, groups, activation, dtype
-        As for `conv1x1`; w and bias are copied (float16 and bfloat16 as float32, bool as uint8, wider integers as
-        int32). Weights of shape ``(1, 1, N)`` and ``(N, 1, 1)`` are refused unless N
+        As for `conv1x1`; w and bias are copied (float16 and bfloat16 as float32, wide integers as int32
+        where they fit). Weights of shape ``(1, 1, N)`` and ``(N, 1, 1)`` are refused unless N
         is 1: without an x they might be one filter over N channels or N filters over one.
 
     Raises
