@@ -144,7 +144,7 @@ def test_an_array_cannot_be_resized_during_a_call(normal: Any, form: str, which:
         arrays[name] = array[:]
     if "view" in which:
         arrays["x"] = array.view(np.uint8).view(np.float32)[:]
-    before, expected = array.copy(), layer(arrays["x"], arrays["residual"])
+    before, expected = array.copy(), layer(arrays["x"], residual=arrays["residual"])
     done = threading.Event()
 
     def resize() -> None:
