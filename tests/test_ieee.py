@@ -7,6 +7,7 @@ a result, and no call changes them.
 from __future__ import annotations
 
 import ctypes
+import gc
 import pickle
 import platform
 from collections.abc import Callable, Iterator
@@ -222,17 +223,19 @@ def control() -> int:
 
 @contextmanager
 def caller(mode: str) -> Iterator[None]:
-    """The thread as another library may have set it."""
+    """The thread as another library may have set it; without collections of garbage, whose callbacks may compute."""
     to_set, to_clear = MODES[mode]
     before, changed = ctypes.create_string_buffer(64), ctypes.create_string_buffer(64)
     LIBC.fegetenv(before)
     LIBC.fegetenv(changed)
     changed[AT : AT + 4] = ((control() | to_set) & ~to_clear & ~0x3F).to_bytes(4, "little")
+    gc.disable()
     LIBC.fesetenv(changed)
     try:
         yield
     finally:
         LIBC.fesetenv(before)
+        gc.enable()
 
 
 def calls() -> dict[str, Callable[[], Any]]:
