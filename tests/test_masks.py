@@ -215,6 +215,36 @@ def test_weights_are_not_masked() -> None:
         assert conv1x1(x, **arguments | {name: eval(advised, dict(arguments))}).shape == (5, 4)
 
 
+class Variable:
+    """What gives a masked array, as a variable of a NetCDF file does."""
+
+    def __init__(self, a: Any) -> None:
+        self.a = a
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return self.a if dtype is None else self.a.astype(dtype)
+
+
+def test_masks_that_come_with_other_objects() -> None:
+    """No mask is lost on the way from an object to an array."""
+    x = pixels(5, 7, 3)
+    expected = conv1x1(x, W)
+    for call in (conv1x1, reference, lambda x, w: Conv1x1(w)(x)):
+        y = call(Variable(x), W)
+        assert np.array_equal(y.mask, expected.mask)
+        assert np.array_equal(y.data, expected.data)
+        for images in (list(x), tuple(x)):
+            with pytest.raises(TypeError, match=r"of masked arrays: pass np.ma.stack\(x\)"):
+                call(images, W)
+            assert np.array_equal(call(np.ma.stack(images), W).mask, expected.mask)
+    with pytest.raises(TypeError, match=r"w is a masked array: pass np\.ma\.filled") as info:
+        conv1x1(x, Variable(pixels(4, 3)))
+    w = eval(str(info.value).partition("pass ")[2], {"np": np, "w": Variable(pixels(4, 3))})
+    assert np.array_equal(conv1x1(x, w).mask, expected.mask)
+    layer = QConv1x1(**QUANTISATION)
+    assert np.array_equal(layer.quantize(Variable(x)).mask, x.mask)
+
+
 # --------------------------------------------------------------------------------------------------- quantised
 
 QUANTISATION: dict[str, Any] = {"w": W.astype(np.int8), "w_scale": 0.25, "w_zero_point": 0}

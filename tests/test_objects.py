@@ -10,7 +10,7 @@ import types
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -157,8 +157,8 @@ def test_out_is_an_array() -> None:
     with pytest.raises(TypeError, match="out must be a NumPy array, got Tensor: pass out=") as info:
         conv1x1(X, W, out=out)
     view = eval(str(info.value).partition("pass out=")[2], {"np": np, "out": out})
-    if view.flags.writeable:
-        conv1x1(X, W, out=view)
+    conv1x1(X, W, out=view)
+    if np.from_dlpack(out).flags.writeable:
         assert np.array_equal(out.a, X @ W.T)
 
 
@@ -188,6 +188,31 @@ class Sparse:
 
     def toarray(self) -> Any:
         return X[0]
+
+
+class SparseDict(dict[Any, Any]):
+    """One of scipy's, which is a dict besides."""
+
+    def toarray(self) -> Any:
+        return X[0]
+
+
+class SparseRow:
+    def __init__(self, a: Any) -> None:
+        self.toarray = lambda: a
+
+
+class Header:
+    """An image as NiBabel loads it."""
+
+    def get_fdata(self) -> Any:
+        return X[0].astype(float)
+
+
+class Scans:
+    """A file of NetCDF, as its libraries open it."""
+
+    variables: ClassVar = {"title": "scan", "x": X[0]}
 
 
 class Layer:
@@ -248,6 +273,19 @@ def fields(*names: str, kind: str = "f4") -> Any:
     return a
 
 
+def in_a_row(*values: Any) -> Any:
+    row = np.empty(len(values), object)
+    row[:] = values
+    return row
+
+
+def struct(**arrays: Any) -> Any:
+    """As scipy.io.loadmat gives them."""
+    made = np.empty((1, 1), [(n, object) for n in arrays])
+    made[0, 0] = tuple(arrays.values())
+    return made
+
+
 def boxed(value: Any) -> Any:
     box = np.empty((), object)
     box[()] = value
@@ -257,6 +295,10 @@ def boxed(value: Any) -> Any:
 def in_a_file(folder: pathlib.Path, name: str, save: Any) -> pathlib.Path:
     save(folder / name, X[0])
     return folder / name
+
+
+def open_file(folder: pathlib.Path, name: str, save: Any) -> io.BytesIO:
+    return io.BytesIO(in_a_file(folder, name, save).read_bytes())
 
 
 #: What is passed for x, whose numbers are those of X[0].
@@ -290,6 +332,26 @@ ADVISED: dict[str, Any] = {
     "a path": lambda folder: in_a_file(folder, "x.npy", np.save),
     "the text of a path": lambda folder: str(in_a_file(folder, "x.npy", np.save)),
     "a table in a file": lambda folder: in_a_file(folder, "x.csv", partial(np.savetxt, delimiter=",")),
+    "a heading in a file": lambda folder: in_a_file(folder, "h.csv", partial(np.savetxt, delimiter=",", header="r,g")),
+    "a file of arrays": lambda folder: in_a_file(folder, "x.npz", lambda path, a: np.savez(path, image=a)),
+    "an open file of arrays": lambda folder: np.load(open_file(folder, "x.npz", np.savez)),
+    "the bytes of a file": lambda folder: in_a_file(folder, "x.npy", np.save).read_bytes(),
+    "the bytes of a path": lambda folder: str(in_a_file(folder, "x.npy", np.save)).encode(),
+    "an open file": lambda folder: open_file(folder, "x.npy", np.save),
+    "an open file of text": lambda folder: io.StringIO(in_a_file(folder, "x.txt", np.savetxt).read_text()),
+    "a sparse dict": lambda _: SparseDict({(0, 1): 1.0, (0, 2): 2.0}),
+    "sparse rows": lambda _: [SparseRow(row) for row in X[0]],
+    "an image with a header": lambda _: Header(),
+    "a file of variables": lambda _: Scans(),
+    "what loadmat gives": lambda _: {"__header__": b"MATLAB", "__globals__": [], "x": X[0], "n": 3},
+    "a struct": lambda _: struct(name="scan", x=X[0]),
+    "a cell": lambda _: in_a_row(X[0])[None],
+    "rows in a row": lambda _: in_a_row(*X[0]),
+    "objects and numbers": lambda _: np.array(
+        [(None, *row) for row in X[0]], [("id", "O"), ("r", "f4"), ("g", "f4"), ("b", "f4")]
+    ),
+    "text of text's own kind": lambda _: np.char.array(X[0].astype(str)),
+    "complex objects": lambda _: X[0].astype(complex).astype(object),
     "numbers in a file": lambda folder: str(in_a_file(folder, "x.txt", np.savetxt)),
 }
 if hasattr(np, "dtypes") and hasattr(np.dtypes, "StringDType"):
@@ -300,7 +362,9 @@ if importlib.util.find_spec("ml_dtypes"):
 
 def names() -> dict[str, Any]:
     """What a user has imported, of what there is."""
-    return {n: importlib.import_module(n) for n in ("numpy", "ml_dtypes") if importlib.util.find_spec(n)} | {"np": np}
+    return {n: importlib.import_module(n) for n in ("numpy", "ml_dtypes", "io") if importlib.util.find_spec(n)} | {
+        "np": np
+    }
 
 
 def advised(error: Any) -> str:
@@ -352,7 +416,7 @@ def test_advice_for_an_image(tmp_path: Any) -> None:
         assert np.array_equal(conv1x1(eval(advised(info), names), W), expected)
 
 
-@pytest.mark.parametrize("kind", sorted({*ADVISED} - {"clongdouble"}))
+@pytest.mark.parametrize("kind", sorted({*ADVISED} - {"clongdouble", "complex objects"}))
 def test_the_advice_for_quantised_pixels_works(kind: str, tmp_path: Any) -> None:
     x, w = ADVISED[kind](tmp_path), W.astype(np.int8)
     for _ in range(4):  # step by step, until they are of eight bits
@@ -380,6 +444,10 @@ def test_advice_for_bytes() -> None:
         ({1, 2, 3}, "x is a set, an object that is no array and has no order"),
         ("photo", "x has dtype <U5, a text or a path, and a file has to be read first"),
         (object(), "x is a object, an object that is no array"),
+        ([1.0, None, 3.0], "x has dtype object and holds a NoneType, None"),
+        (np.array([[1, None, 3]]), "x has dtype object and holds a NoneType, None"),
+        ({}, "x is a dict, an object that is no array"),
+        ({"name": "photo"}, "x is a dict, an object that is no array"),
         (print, "x is a builtin_function_or_method"),
         ([[1, 2, 3], [4, "five", 6]], "holds a str_?, '?.*five"),
         (np.array([[1, {}, 3]], object), r"x has dtype object and holds a dict, \{\}"),
@@ -490,3 +558,84 @@ def test_transposed_weights_say_how_many_filters_they_are() -> None:
     with pytest.raises(ValueError, match="has 3 channels") as info:  # whose bias has another unit
         conv1x1_integer(np.ones((5, 3), np.uint8), np.ones((2, 4), np.int8))
     assert "bias" not in str(info.value)
+
+
+def test_advice_loses_no_digits() -> None:
+    """Coordinates in metres, as objects or text, are not advised into float32."""
+    for x in ([["500000.123", "1"]], np.array([[500000.123, 1]], object), [[Decimal("500000.123"), 1]]):
+        with pytest.raises(TypeError, match="float64") as info:
+            conv1x1(x, [[1.0, 0.0]])
+        assert conv1x1(eval(advised(info), {"np": np, "x": x}), [[1.0, 0.0]]) == 500000.123
+
+
+def as_arguments(error: Any, w: Any) -> dict[str, Any]:
+    """What is advised for weights, with the arguments that come along."""
+    call = str(error.value).rpartition("pass ")[2]
+    found: dict[str, Any] = eval(f"dict(w={call})", {"np": np, "w": w})
+    return found
+
+
+class Model(Layer):
+    """A model with a layer in it, whose weights have names."""
+
+    def __init__(self, layer: Any) -> None:
+        self.layer, self.weight, self.bias = layer, None, None
+
+    def named_modules(self) -> Any:
+        return [("", self), ("head.0", Layer(None)), ("head.1", self.layer)]
+
+    def get_submodule(self, name: str) -> Any:
+        return dict(self.named_modules())[name]
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": (2, 2)}, {"groups": 2}, {"stride": (1, 1), "groups": 1}], ids=str)
+def test_weights_and_what_belongs_to_them(options: Any) -> None:
+    x, w, bias = np.arange(64.0).reshape(4, 4, 4), np.arange(16.0).reshape(4, 4), np.arange(4.0)
+    w = w[:, : 4 // options.get("groups", 1)]
+    expected = conv1x1(x, w, bias, **options)
+    layer = Layer(w, bias)
+    layer.__dict__.update(options)
+    for given in (layer, Model(layer), Conv1x1(w, bias, **options)):
+        with pytest.raises(TypeError, match="not its weights: pass w") as info:
+            conv1x1(x, given)
+        assert np.array_equal(conv1x1(x, **as_arguments(info, given)), expected)
+
+
+def test_weights_and_bias_in_one() -> None:
+    w, bias = W, W[:, 0]
+    expected = conv1x1(X, w, bias)
+    named = {"body.weight": w[:, :, None, None], "body.bias": bias, "body.steps": 3}
+    for given in (named, (w, bias), [w.T[None, None], bias]):
+        with pytest.raises((TypeError, ValueError), match="pass w") as info:
+            conv1x1(X, given)
+        assert np.array_equal(conv1x1(X, **as_arguments(info, given)), expected)
+
+
+def test_numbers_where_arrays_are_due() -> None:
+    shape = (5, 7, 4)
+    for residual in (1.0, [1, 2, 3, 4], np.ones((5, 1, 4))):
+        with pytest.raises(ValueError, match=r"expected the result's, \(5, 7, 4\): pass np.broadcast_to") as info:
+            conv1x1(X, W, residual=residual)
+        call = "np" + str(info.value).rpartition("pass np")[2]
+        added = conv1x1(X, W, residual=eval(call, {"np": np, "residual": residual}))
+        assert np.array_equal(added, conv1x1(X, W) + np.broadcast_to(residual, shape))
+    with pytest.raises(ValueError, match=r"expected \(4,\), one number a filter: pass np.full\(4, bias\)"):
+        conv1x1(X, W, bias=2)
+    with pytest.raises(ValueError, match="pass bias=None"):
+        conv1x1(X, W, bias=False)
+    with pytest.raises(ValueError, match=r"one number a filter$"):
+        conv1x1(X, W, bias=True)
+
+
+def test_the_memory_of_what_is_no_array_can_be_out() -> None:
+    memory = np.zeros((5, 7, 4), np.float32)
+    out = memoryview(memory)
+    with pytest.raises(TypeError, match=r"got memoryview: pass out=np.asarray\(out\)") as info:
+        conv1x1(X, W, out=out)
+    conv1x1(X, W, out=eval(str(info.value).partition("pass out=")[2], {"np": np, "out": out}))
+    assert np.array_equal(memory, conv1x1(X, W))
+
+
+def test_a_list_with_an_image_that_could_not_be_read() -> None:
+    with pytest.raises(ValueError, match=r"x\[1\] is None .*imread"):
+        conv1x1([X, None], W)

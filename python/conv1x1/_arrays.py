@@ -36,17 +36,33 @@ def bare(value: ArrayLike) -> Array:
     return a.view(np.dtype(a.dtype.type).newbyteorder(a.dtype.byteorder))
 
 
-def as_array(value: Any, name: str) -> Array:
-    """`value` as an ndarray of whatever type; of a masked array, the data."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        return bare(value)
+def maybe_masked(value: Any, name: str) -> Array:
+    """`value` as an ndarray of whatever type, or as the masked array that it is, or that it gives."""
+    if not isinstance(value, (np.ndarray, np.generic)):
+        value = _read(value, name)
+    return value if isinstance(value, np.ma.MaskedArray) else bare(value)
+
+
+def unmasked(value: Any, name: str) -> Array:
+    """`value` as an ndarray, where a mask has no meaning."""
+    a = maybe_masked(value, name)
+    if isinstance(a, np.ma.MaskedArray):
+        filled = f"{name}.filled(0)" if hasattr(value, "filled") else f"np.ma.filled(np.asanyarray({name}), 0)"
+        raise TypeError(f"{name} is a masked array: pass {filled}")
+    return a
+
+
+def _read(value: Any, name: str) -> Any:
+    """What is no array of NumPy's, as one."""
+    if isinstance(value, (list, tuple)) and any(isinstance(part, np.ma.MaskedArray) for part in value):
+        raise TypeError(f"{name} is a {type(value).__name__} of masked arrays: pass np.ma.stack({name})")
     elsewhere = ""
     try:
         if hasattr(type(value), "__dlpack__"):
             elsewhere = _why_not_here(value, name)
             value = value if elsewhere else _from_dlpack(value, name)
         if not elsewhere:
-            return bare(value)
+            return np.asanyarray(value)
     except (ImportError, MemoryError):
         raise
     except Exception as error:
@@ -54,13 +70,6 @@ def as_array(value: Any, name: str) -> Array:
 
         raise unreadable(value, name, error) from error
     raise TypeError(elsewhere)
-
-
-def unmasked(value: Any, name: str) -> Array:
-    """`value` as an ndarray, where a mask has no meaning."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array: pass {name}.filled(0), for 0 where it is masked, or {name}.data")
-    return as_array(value, name)
 
 
 def bfloat16(what: str) -> Any:

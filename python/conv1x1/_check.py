@@ -17,7 +17,7 @@ import numpy as np
 from . import _conv1x1, _filters
 from ._arithmetic import default_arithmetic
 from ._arrays import Array as Array
-from ._arrays import ArrayLike, DTypeLike, Finish, as_array, bare, bfloat16, finish, unmasked
+from ._arrays import ArrayLike, DTypeLike, Finish, bare, bfloat16, finish, maybe_masked, unmasked
 from ._geometry import axis as axis
 from ._geometry import axis_number as axis_number
 from ._geometry import check_channels as check_channels
@@ -114,7 +114,7 @@ def is_integer(dtype: np.dtype[Any]) -> bool:
 
 def data_array(x: ArrayLike, name: str) -> Array:
     """`x` as an array of pixels in a supported type, masked if it is; an ndarray of one is never copied."""
-    a = x if isinstance(x, np.ma.MaskedArray) else as_array(x, name)
+    a = maybe_masked(x, name)
     if in_own_order(a.dtype) in PIXELS or is_bfloat16(a.dtype):
         return a
     what, instead = other_type(x, a, name)
@@ -278,9 +278,13 @@ def spec(
     channel_axis = axis_number(channel_axis)
     matrix, keep = weight(w, groups, x, channel_axis, "" if bias is None else "bias + ")
     if bias is not None:
-        bias = _numbers(bias, "bias")
+        given, bias = bias, _numbers(bias, "bias")
         if bias.shape != matrix.shape[:1]:
             hint = ": pass np.ravel(bias)" if bias.size == matrix.shape[0] else ""
+            if isinstance(given, (bool, np.bool_)):
+                hint = "" if given else ": pass bias=None"
+            elif bias.ndim == 0:
+                hint = f": pass np.full({matrix.shape[0]}, bias)"
             raise ValueError(f"bias has shape {bias.shape}, expected ({matrix.shape[0]},), one number a filter{hint}")
         bias = np.ascontiguousarray(bias)
     made = Spec(matrix, bias, channel_axis, keep, stride(stride_), groups, activation(activation_), result_dtype(dtype))
@@ -309,7 +313,9 @@ def call(
     if residual is not None:
         residual = data_array(residual, "residual")
         if residual.shape != shape:
-            raise ValueError(f"residual has shape {residual.shape}, expected the result's, {shape}")
+            alike = np.ma.getmask(residual) is np.ma.nomask and _broadcasts(residual.shape, shape)
+            hint = f": pass np.broadcast_to(residual, {shape})" if alike else ""
+            raise ValueError(f"residual has shape {residual.shape}, expected the result's, {shape}{hint}")
     if out is not None:
         check_out(out, shape, spec_.dtype)
     threads = None if threads is None else positive_int(threads, "threads")
@@ -318,6 +324,10 @@ def call(
     check_complex(spec_, a, residual, out)
     check_sums(spec_, a, residual, out, steps)
     return a, residual, out, threads, masked
+
+
+def _broadcasts(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    return len(given) <= len(shape) and all(n in (1, m) for n, m in zip(given[::-1], shape[::-1], strict=False))
 
 
 def is_complex(dtype: np.dtype[Any]) -> bool:
@@ -396,11 +406,9 @@ def type_of_sums(spec_: Spec, x: Array, residual: Array | None, out: Array | Non
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:
     """Whether `out` can take a result of this shape (and of this dtype, where one was asked for)."""
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-        instead = f"np.empty({shape}, np.float32)"
-        if isinstance(out, np.ma.MaskedArray):
-            instead = "out.data"
-        elif hasattr(type(out), "__dlpack__"):
-            instead = "np.from_dlpack(out)"
+        from . import _advice
+
+        instead = "out.data" if isinstance(out, np.ma.MaskedArray) else _advice.out_instead(out, shape)
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}: pass out={instead}")
     out = bare(out)  # a subclass may say what it likes
     if not _is_result(out.dtype):

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import _check
 from ._arithmetic import default_arithmetic
-from ._arrays import Array, ArrayLike, Finish, as_array, unmasked
+from ._arrays import Array, ArrayLike, Finish, maybe_masked, unmasked
 
 INT8, UINT8, INT32 = np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int32)
 EIGHT_BITS = (INT8, UINT8)
@@ -60,7 +60,7 @@ class Requantize(NamedTuple):
 
 def pixels(x: ArrayLike, dtype: np.dtype[Any] | None = None) -> Array:
     """`x` as an array of int8 or uint8, or of `dtype`, the one its zero point has; an ndarray is never copied."""
-    a = _data(x, "x")
+    a = maybe_masked(x, "x")
     if a.dtype.kind == "f":
         t = UINT8 if dtype is None else dtype
         x_name = "x" if hasattr(x, "astype") else "np.asarray(x)"
@@ -193,7 +193,7 @@ def call(
 
 def real_numbers(x: ArrayLike) -> Array:
     """What is to be quantised, as an array: real numbers, and no NaN."""
-    a = _data(x, "x")
+    a = maybe_masked(x, "x")
     if a.dtype.kind not in "biuf" and not _check.is_bfloat16(a.dtype):
         raise TypeError(f"x has dtype {a.dtype}; real numbers are expected, to quantise")
     if a.dtype.kind not in "biu" and np.isnan(a).any():
@@ -203,17 +203,12 @@ def real_numbers(x: ArrayLike) -> Array:
 
 def whole_numbers(y: ArrayLike) -> Array:
     """What stands for real numbers, as an array."""
-    a = _data(y, "y")
+    a = maybe_masked(y, "y")
     if a.dtype.kind not in "iuf":
         raise TypeError(f"y has dtype {a.dtype}; whole numbers are expected, as the layer gives them")
     if a.dtype.kind == "f" and not np.ma.filled(np.isfinite(a) & (np.rint(a) == a), True).all():
         raise ValueError("y holds numbers that are not whole: expected a result of the layer, before it is dequantised")
     return a
-
-
-def _data(value: ArrayLike, name: str) -> Array:
-    """What may be masked, as an array; a masked one stays one."""
-    return value if isinstance(value, np.ma.MaskedArray) else as_array(value, name)
 
 
 def _other_type(value: Any, a: Array, name: str, dtype: np.dtype[Any]) -> tuple[str, str]:
