@@ -26,6 +26,7 @@ PROT_NONE = 0
 LIBC: Any = ctypes.CDLL(None, use_errno=True)
 
 PIXELS = ["float32", "float64", "float16", "bool", "uint8", "int8", "uint16", "int16", "int32", ">i2", ">f4", ">f8"]
+PIXELS += ["uint32", "int64", "uint64", ">i8"]
 RESULTS = ["float32", "float64", "float16", "uint8", "int8", "uint16", "int16", "int32", "int64", ">u2", ">f4", ">f8"]
 if importlib.util.find_spec("ml_dtypes"):
     importlib.import_module("ml_dtypes")  # which teaches NumPy the name

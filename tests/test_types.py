@@ -919,12 +919,14 @@ print(grown - y.nbytes / 2**20)
         (("uint8", "int8", "int32"), False),
         (("int8", "int8", "float16"), False),
         (("float16", "float32", "float16"), False),
+        (("int64", "float32", "float64"), False),
+        (("uint64", "int8", "int64"), True),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("axis", [-1, 0])
 def test_no_memory_beyond_the_tiles(fresh_python: Any, types: Any, swap: bool, axis: int) -> None:
-    """A cube of up to 92 MB needs its result, two threads' tiles (3 MB each at most) and little more."""
+    """A cube of up to 366 MB needs its result, two threads' tiles (3 MB each at most) and little more."""
     run = fresh_python(f"ARGUMENTS = {[*types, str(axis)]}\nSWAPPED = {swap}\n{MEMORY}")
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) < 8
