@@ -455,19 +455,21 @@ PyObject* attempt_call(std::initializer_list<PyObject*> arrays, Body body) {
   return *body(attempt);
 }
 
-// Runs one convolution of real numbers; as `compute`.
-std::optional<bool> compute_form(const Settings& s, const Weights& weights, Form form, DType arithmetic, const Array& x,
-                                 const Array& y, const Array* residual, const Geometry& g, int threads, bool pinned) {
-  const auto prepared = preparations().get(s, weights, form, arithmetic, x, y, residual, g, threads);
-  const Plan& plan = prepared->plan;
+// One convolution of real numbers, as its arrays lay there when it was planned.
+struct Planned {
+  Data data;
+  Form form;
+  std::shared_ptr<const Prepared> prepared;
+};
+
+// As `compute`.
+std::optional<bool> run_planned(const Settings& s, const Weights& weights, const Planned& planned, bool pinned) {
+  const Plan& plan = planned.prepared->plan;
   if (plan.tiles == 0) return true;  // and nothing is packed, which 2**40 filters of no channels would take long to
   const bool releases = plan.microseconds >= worth_releasing_microseconds;
   if (releases && !pinned) return std::nullopt;
-  const Layer layer{{x.data, y.data, residual ? residual->data : nullptr},
-                    &prepared->problem,
-                    &plan,
-                    &weights.packed(plan.family->operand, plan.family->width, form),
-                    s.epilogue};
+  const Layer layer{planned.data, &planned.prepared->problem, &plan,
+                    &weights.packed(plan.family->operand, plan.family->width, planned.form), s.epilogue};
   if (!releases) return convolve(&layer, 1, nullptr, nullptr);
   WithoutGil without_gil;
   Interruption interruption(without_gil);
@@ -481,9 +483,14 @@ Form form_of(const Weights& weights, const Array& x) {
 // What became of a call: false with a Python error set when a signal handler raised; nothing where pins are missing.
 std::optional<bool> compute(const Settings& s, const Weights& weights, DType arithmetic, const Array& x, const Array& y,
                             const Array* residual, const Geometry& g, int threads, bool pinned) {
+  const auto planned = [&](Form form, DType type, const Array& pixels, const Array& sums, const Array* added) {
+    return Planned{{pixels.data, sums.data, added ? added->data : nullptr},
+                   form,
+                   preparations().get(s, weights, form, type, pixels, sums, added, g, threads)};
+  };
   const Form form = form_of(weights, x);
   if (form != Form::plain || x.is_complex || !y.is_complex)
-    return compute_form(s, weights, form, arithmetic, x, y, residual, g, threads, pinned);
+    return run_planned(s, weights, planned(form, arithmetic, x, y, residual), pinned);
   // What is imaginary in the result of real filters over real pixels comes from the bias and the residual alone.
   const Array real_y = part_of(y, false), imaginary_y = part_of(y, true);
   Array real_residual, imaginary_residual;
@@ -492,11 +499,13 @@ std::optional<bool> compute(const Settings& s, const Weights& weights, DType ari
   if (adds) imaginary_residual = part_of(*residual, true);
   Array no_pixels = x;
   no_pixels.dtype = real_y.dtype;
-  const std::optional<bool> done =
-      compute_form(s, weights, form, arithmetic, x, real_y, residual ? &real_residual : nullptr, g, threads, pinned);
+  // Both are planned before either runs: where that gives up the GIL, shapes and types may be set anew.
+  const Planned real = planned(form, arithmetic, x, real_y, residual ? &real_residual : nullptr),
+                imaginary = planned(Form::imaginary, real_y.dtype, no_pixels, imaginary_y,
+                                    adds ? &imaginary_residual : nullptr);
+  const std::optional<bool> done = run_planned(s, weights, real, pinned);
   if (!done || !*done) return done;
-  return compute_form(s, weights, Form::imaginary, real_y.dtype, no_pixels, imaginary_y,
-                      adds ? &imaginary_residual : nullptr, g, threads, pinned);
+  return run_planned(s, weights, imaginary, pinned);
 }
 
 // As choose_types; for integers it takes arithmetic.

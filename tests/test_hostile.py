@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import mmap
+import sys
+import threading
 from itertools import product
 from typing import Any
 
@@ -312,6 +314,39 @@ def test_a_collector_that_resizes_arrays(fresh_python: Any) -> None:
     """Garbage may be collected wherever something is allocated, and what then runs may change any array of the call."""
     run = fresh_python(COLLECTOR)
     assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr
+
+
+@pytest.mark.parametrize("name", ["x", "residual", "out"])
+@pytest.mark.parametrize("x_type", ["f4", "F"])
+@pytest.mark.parametrize("w_type", ["f4", "F"])
+def test_arrays_retyped_meanwhile(name: str, x_type: str, w_type: str) -> None:
+    """A call computes with the shapes and types that it looked at, though it may give up the GIL more than once."""
+    pixels = 100_000
+    arrays = {
+        "x": np.ones((40, pixels), x_type),
+        "residual": np.ones((4, pixels), "F"),
+        "out": np.zeros((4, pixels), "F"),
+    }
+    layer = Conv1x1(np.ones((4, 40), w_type), np.full(4, 1j), dtype="F", channel_axis=0)
+    array, called = arrays[name], threading.Lock()
+    dtype, interval = array.dtype, sys.getswitchinterval()
+
+    def retype() -> None:
+        with called:
+            array.dtype = np.uint8  # type: ignore[misc]
+
+    called.acquire()
+    thread = threading.Thread(target=retype)
+    thread.start()
+    sys.setswitchinterval(1000)  # the thread runs where the call gives up the GIL
+    try:
+        called.release()
+        layer(**arrays, threads=1)
+    finally:
+        sys.setswitchinterval(interval)
+        thread.join()
+    array.dtype = dtype  # type: ignore[misc]
+    assert (arrays["out"] == 41 + 1j).all()
 
 
 def wrong_spec(weight: Any, bias: Any = None, axis: Any = -1, groups: Any = 1, name: Any = "", more: Any = None) -> Any:
