@@ -185,7 +185,7 @@ def test_an_array_may_be_reshaped_during_a_call(normal: Any, which: str) -> None
     w = normal(48, 64)
     arrays = {"x": normal(3000, 64), "residual": normal(3000, 48), "out": np.empty((3000, 48), np.float32)}
     layer, array, done = Conv1x1(w), arrays[which], threading.Event()
-    expected, right = layer(arrays["x"], arrays["residual"]).tobytes(), array.shape
+    expected, right = layer(arrays["x"], residual=arrays["residual"]).tobytes(), array.shape
     reshaped = [0]
 
     def reshape() -> None:
@@ -204,7 +204,7 @@ def test_an_array_may_be_reshaped_during_a_call(normal: Any, which: str) -> None
         end = time.monotonic() + 300
         while (called < 50 or reshaped[0] < 1000) and time.monotonic() < end:
             with suppress(ValueError):
-                y = layer(arrays["x"], arrays["residual"], arrays["out"], threads=2)
+                y = layer(**arrays, threads=2)
                 called += 1
                 assert y.tobytes() == expected
     finally:
