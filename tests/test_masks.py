@@ -245,6 +245,14 @@ def test_masks_that_come_with_other_objects() -> None:
     assert np.array_equal(layer.quantize(Variable(x)).mask, x.mask)
 
 
+def test_a_masked_array_of_objects_keeps_its_mask() -> None:
+    x = pixels(5, 7, 3)
+    with pytest.raises(TypeError, match=r"pass x.astype\(np.float") as info:
+        conv1x1(x.astype(object), W)
+    better = eval(str(info.value).rpartition("pass ")[2], {"np": np, "x": x.astype(object)})
+    assert np.array_equal(conv1x1(better, W).mask, conv1x1(x, W).mask)
+
+
 # --------------------------------------------------------------------------------------------------- quantised
 
 QUANTISATION: dict[str, Any] = {"w": W.astype(np.int8), "w_scale": 0.25, "w_zero_point": 0}

@@ -639,3 +639,31 @@ def test_the_memory_of_what_is_no_array_can_be_out() -> None:
 def test_a_list_with_an_image_that_could_not_be_read() -> None:
     with pytest.raises(ValueError, match=r"x\[1\] is None .*imread"):
         conv1x1([X, None], W)
+
+
+@pytest.mark.parametrize("shape", [(9,), (9, 1), (1, 9), (1, 1, 9), (9, 1, 1), (9, 1, 1, 1), (1, 1, 1, 9)], ids=str)
+def test_nine_numbers_in_any_row(shape: Any) -> None:
+    matrix = np.arange(9.0).reshape(3, 3)
+    w = matrix.reshape(shape)
+    for call in (conv1x1, lambda x, w: conv1x1(x, w.tolist())):
+        with pytest.raises(ValueError, match=r"for 3 filters, pass .*3, 3") as info:
+            call(X, w)
+        assert np.array_equal(conv1x1(X, **as_arguments(info, w)), conv1x1(X, matrix))
+
+
+@pytest.mark.parametrize("shape", [(12, 1), (1, 12), (12, 1, 1, 1)], ids=str)
+def test_twelve_numbers_in_any_row(shape: Any) -> None:
+    affine = np.arange(12.0).reshape(3, 4)
+    with pytest.raises(ValueError, match="for 3 filters, each with its bias") as info:
+        conv1x1(X, affine.reshape(shape))
+    call = str(info.value).partition("pass ")[2].partition(";")[0]
+    arguments = eval(f"dict(w={call})", {"w": affine.reshape(shape)})
+    assert np.array_equal(conv1x1(X, **arguments), conv1x1(X, affine[:, :-1], affine[:, -1]))
+
+
+def test_an_affine_matrix_of_numpys_matrix_type() -> None:
+    affine = np.arange(8.0).reshape(2, 4)
+    w = affine.view(np.matrix)
+    with pytest.raises(ValueError, match="for 2 filters and their bias in the last column") as info:
+        conv1x1(X[..., :3], w)
+    assert np.array_equal(conv1x1(X, **as_arguments(info, w)), conv1x1(X, affine[:, :-1], affine[:, -1]))

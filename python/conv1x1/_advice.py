@@ -60,7 +60,7 @@ def unsupported(value: Any, a: Any, name: str) -> tuple[str, str]:
             )
         return f"{what}, bytes without a type, which {name}.view has to be told", ""
     if a.dtype.kind in "OUST":
-        wrong = next((v for v in a.ravel().tolist() if not _is_number(v)), _EVERY_ONE)
+        wrong = next((v for v in np.ma.getdata(a).ravel().tolist() if not _is_number(v)), _EVERY_ONE)
         if wrong is not _EVERY_ONE:
             shown = " ".join(repr(wrong).split())
             return f"{what} and holds a {type(wrong).__name__}, {shown:.40}", _of_parts(value, a, wrong, name)

@@ -158,7 +158,7 @@ def weight(
     a = _numbers(w, "w")
     _pin = weakref.ref(a)  # which keeps NumPy from resizing it, should garbage be collected meanwhile
     channels = None if x is None else x.shape[axis(x, channel_axis)]
-    found = _filters.readings(a, "w" if hasattr(w, "reshape") else "np.asarray(w)")
+    found = _filters.readings(a, "w" if hasattr(w, "reshape") and not isinstance(w, np.matrix) else "np.asarray(w)")
     reading = _filters.the_one_that_fits(found, a.shape, groups, channels)
     if reading is None:
         assert x is not None  # without x, only the groups can be wrong

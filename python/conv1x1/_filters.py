@@ -89,13 +89,15 @@ def meant(found: list[Reading], channels: int, added: str | None, verb: str = "p
                 above = f"{w}[:-1, :-1], bias={added}{w}[:-1, -1]"
                 ways.append(f"for {_filters(k - 1)} and their bias above a last row of 0 and 1, {verb} {above}")
             else:
+                whose = "its" if k == 1 else "their"
                 ways.append(
-                    f"for {_filters(k)} and their bias in the last column, as cv2.transform takes them, "
+                    f"for {_filters(k)} and {whose} bias in the last column, as cv2.transform takes them, "
                     f"{verb} {w}[:, :-1], bias={added}{w}[:, -1]"
                 )
         if k == channels:
             ways.append(f"for {_filters(c)}, {verb} {w}.T")
-    return ways
+    rows = [r for r in found if r.keep_axis and 1 in r.matrix.shape and r.matrix.size > channels + 1]
+    return ways or [way for r in rows[:1] for way in _of_a_row(r.matrix.size, channels, r.spelling, added, verb)]
 
 
 def _of_a_row(n: int, channels: int, w: str, added: str | None, verb: str) -> list[str]:
