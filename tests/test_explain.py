@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from conv1x1 import Explanation, conv1x1, explain, reference
+from conv1x1 import Conv1x1, Explanation, conv1x1, explain, reference
 
 SEED = [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]]
 
@@ -66,6 +66,8 @@ CASES: dict[str, Callable[[], Explanation]] = {
         np.full((9, 7, 3), 250, np.uint8), np.full((1, 3), 0.75), residual=np.full((9, 7, 1), 9.5), dtype=np.uint8
     ),
     "float16": lambda: explain(X.astype(np.float16), numbers(1, 192), activation="tanh"),
+    "complex": lambda: explain(numbers(5, 6, 8) * (1 + 1j), numbers(4, 8), residual=numbers(5, 6, 4), at=(1, 1)),
+    "complex filter": lambda: explain(X * (1 - 1e-9j), numbers(2, 192) * (1e20 + 1j), numbers(2) * 1j),
     "not finite": lambda: explain(
         np.array([[np.nan, np.inf, -np.inf, -1e-300, 1.7e308, -0.0]]), np.ones((1, 6)), activation="silu"
     ),
@@ -204,6 +206,52 @@ def test_the_result_is_that_of_the_call(case: str, monkeypatch: pytest.MonkeyPat
     y = conv1x1(*args, **kwargs)[e.index]
     assert isinstance(e.result, np.generic)
     assert (e.result.dtype, e.result.tobytes()) == (y.dtype, y.tobytes())
+
+
+def test_only_the_pixel_is_looked_at() -> None:
+    """Wide integers, of which a call looks at all to say whether sums are exact, may be a cube on a disk."""
+    x = np.full((4, 5, 3), 2**60)
+    x[2, 3] = 2**40
+    layer = Conv1x1([1, 2, 3])
+    with pytest.raises(ValueError, match="summed exactly"):
+        layer(x)
+    assert explain(x, [1, 2, 3], at=(2, 3)).result == 6 * 2**40
+    assert explain(x, [1, 2, 3], residual=x[..., 0], at=(2, 3)).result == 7 * 2**40
+    assert explain(x.T, [1, 2, 3], channel_axis=0, at=(3, 2)).result == 6 * 2**40
+    with pytest.raises(ValueError, match="summed exactly"):
+        explain(x, [1, 2, 3])
+    assert layer.plan(x)["dtype"] == "int64"
+
+
+def test_a_residual_of_floats_lets_bytes_have_any_number_of_channels() -> None:
+    x, w = np.ones((1, 70000), np.uint8), np.ones((1, 70000), np.int8)
+    assert explain(x, w, residual=[[0.5]]).result == 70000.5
+
+
+@pytest.mark.parametrize(
+    ("at", "says"),
+    [
+        ((0, 0), None),
+        ((0, 1), "x is masked here, so the result is"),
+        ((1, 0), "residual is masked here, so the result is"),
+        ((1, 1), "x and residual are masked here, so the result is"),
+    ],
+)
+@pytest.mark.parametrize("w", [np.ones(3), np.ones((2, 3))], ids=["vector", "matrix"])
+def test_a_mask_is_said(at: tuple[int, ...], says: str | None, w: Any) -> None:
+    x = np.ma.array(np.arange(12.0).reshape(2, 2, 3), mask=False)
+    x[:, 1, 2] = np.ma.masked
+    residual = np.ma.array(np.ones((2, 2, 2)), mask=[[[False] * 2] * 2, [[True] * 2] * 2])
+    if w.ndim == 1:
+        residual = residual[..., 0]
+    e = explain(x, w, residual=residual, at=at)
+    y = conv1x1(x, w, residual=residual)
+    assert bool(np.ma.getmaskarray(y)[e.index]) == (says is not None)
+    assert e.result == y.data[e.index]
+    for text in (str(e), e.to_svg()):
+        assert ("mask" in text) == (says is not None)
+        assert says is None or f"{says}; these are the numbers under the mask" in text
+    assert "strided" not in str(e)
 
 
 def test_what_is_public_is_in_the_docstring() -> None:

@@ -198,9 +198,8 @@ def test_plan_and_explain_look_at_the_numbers() -> None:
     x = pixels(5, 7, 3)
     assert Conv1x1(W).plan(x) == Conv1x1(W).plan(x.data)
     residual = pixels(5, 7, 4)
-    assert str(explain(x, W, residual=residual, at=(1, 2))) == str(
-        explain(x.data, W, residual=residual.data, at=(1, 2))
-    )
+    e, of_data = explain(x, W, residual=residual, at=(1, 2)), explain(x.data, W, residual=residual.data, at=(1, 2))
+    assert [line for line in str(e).splitlines() if "masked" not in line] == str(of_data).splitlines()
 
 
 def test_weights_are_not_masked() -> None:

@@ -181,14 +181,14 @@ def check_out(out: Any, more: Requantize | None) -> None:
 
 
 def call(
-    spec_: _check.Spec, x: ArrayLike, residual: None, out: Any, threads: Any
+    spec_: _check.Spec, x: ArrayLike, residual: None, out: Any, threads: Any, *, numbers: bool = True
 ) -> tuple[Array, Array | None, Array | None, int | None, Finish | None]:
     """The arguments of one call of a quantised layer, which has no residual, checked against it."""
     assert spec_.quantised is not None
     made, more = spec_.quantised
     a = pixels(x, made.x_zero_point.dtype)
     check_out(out, more)
-    return _check.call(spec_, a, residual, out, threads)
+    return _check.call(spec_, a, residual, out, threads, numbers=numbers)
 
 
 def real_numbers(x: ArrayLike) -> Array:

@@ -103,7 +103,7 @@ class Layer(_conv1x1.Layer):
         >>> plan["order"], plan["strided_axes"]
         ('chain', (0, 1))
         """
-        a, _, _, threads, _ = self._check_call(self._spec, x, None, None, threads)
+        a, _, _, threads, _ = self._check_call(self._spec, x, None, None, threads, numbers=False)
         return self._plan(a, None, threads)
 
     def _arrays(self) -> dict[str, Any]:

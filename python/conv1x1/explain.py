@@ -6,6 +6,7 @@ import html
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,8 @@ def explain(
     Parameters
     ----------
     x, w, bias, channel_axis, stride, groups, activation, residual, dtype
-        As in `conv1x1`; of masked arrays, their data.
+        As in `conv1x1`; of masked arrays, their data, and the text says where the mask hides the result. Only the
+        pixel that is explained is read.
     at : int or tuple of int, optional
         The pixel of the result, one index for each of its axes besides the channels. Missing indices in front
         are 0, so that `(i, j)` is in the first image of a batch; negative ones count from the end.
@@ -86,9 +88,10 @@ def explain(
     (17.0, 17.0)
     """
     a = _check.data_array(x, "x")
+    given = {"x": a, "residual": residual}
     in_channels = a.shape[_check.axis(a, channel_axis)]
     spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, a)
-    a, residual, _, _, _ = _check.call(spec, a, residual, None, None)
+    a, residual, _, _, _ = _check.call(spec, a, residual, None, None, numbers=False)
     position = _check.axis(a, channel_axis)
     strides = _check.strides_per_axis(a, position, spec.stride)
     out_channels, per_group = spec.weight.shape
@@ -104,17 +107,18 @@ def explain(
     index = pixel[:position] + (filter,) * spec.keep_axis + pixel[position:]
 
     matrix = spec.weight if spec.keep_axis else spec.weight[0]
-    layer = Conv1x1(
-        matrix, bias, channel_axis=channel_axis, stride=stride, groups=groups, activation=activation, dtype=dtype
+    made = partial(
+        Conv1x1, matrix, bias, channel_axis=channel_axis, stride=stride, groups=groups, activation=activation
     )
-    plan = layer.plan(a)
-    alone = _one_pixel(source, position), _one_pixel(pixel, position if spec.keep_axis else None)
-    result = np.ravel(layer(a[alone[0]], residual=None if residual is None else residual[alone[1]]))
+    of_x, of_result = _one_pixel(source, position), _one_pixel(pixel, position if spec.keep_axis else None)
+    shown, added = a[of_x], None if residual is None else residual[of_result]
+    result = np.ravel(made(dtype=dtype)(shown, residual=added))
     result_dtype = result.dtype
+    plan = made(dtype=dtype if added is None else result_dtype.name).plan(a)  # which knows of no residual
 
     first = filter // (out_channels // groups) * per_group
-    integers = _check.sums_integers(spec, a, residual)
-    channels = exact(np.moveaxis(a, position, -1)[source][first : first + per_group], integers)
+    integers = _check.sums_integers(spec, shown, added)
+    channels = exact(np.ravel(shown)[first : first + per_group], integers)
     weights = exact(spec.weight[filter], integers)
     with np.errstate(all="ignore"):
         products = by_parts(np.multiply, weights, channels)
@@ -158,6 +162,11 @@ def explain(
         _residual=one_residual,
         _dtypes=(str(a.dtype), str(result_dtype)),
         _integers=integers,
+        _masked=[
+            name
+            for (name, array), place in zip(given.items(), (of_x, index), strict=True)
+            if isinstance(array, np.ma.MaskedArray) and np.ma.getmaskarray(array[place]).any()
+        ],
     )
 
 
@@ -181,6 +190,7 @@ class Explanation:
         result's type where that was asked for or is smaller.
     result : numpy.generic
         The number that a call really returns, of the result's type: of `value` it may be off by what the sums round.
+        Where a call would mask it, the number under the mask.
     flops, bytes_read, bytes_written : int
         What the whole call computes, in floating-point or integer operations, and the least it moves.
     plan : dict
@@ -212,6 +222,7 @@ class Explanation:
     _residual: complex | None
     _dtypes: tuple[str, str]
     _integers: bool
+    _masked: list[str]  # which of x and the residual hide the number under their mask
 
     @property
     @default_arithmetic()
@@ -271,6 +282,15 @@ class Explanation:
 
     @property
     def _notes(self) -> list[tuple[str, str]]:
+        """What is to be known of the pixel before its calculation."""
+        if not self._masked:
+            return self._parts
+        hidden = f"{' and '.join(self._masked)} {'are' if len(self._masked) > 1 else 'is'} masked here"
+        return [("masked", f"{hidden}, so the result is; these are the numbers under the mask"), *self._parts]
+
+    @property
+    def _parts(self) -> list[tuple[str, str]]:
+        """Which part of x it is."""
         notes = []
         if max(self._stride, default=1) > 1:
             notes.append(("stride", f"pixel {self._pixel} of the result comes from pixel {self.source} of x"))
@@ -286,23 +306,31 @@ class Explanation:
         return {self._formula: self._calculation(), "What shrinks?": self._ledger(), "A real call": self._real_call()}
 
     def _calculation(self) -> list[tuple[str, str]]:
+        table: list[str] = []
+        for most, first, last in ((8, 3, 2), (4, 2, 1), (2, 1, 1)):
+            table = self._table(both_ends(len(self.channels), most, first, last))
+            if len(table[0]) < _COLUMNS - 14:
+                break
+        steps = ((name, f"{arithmetic} = {spell(value)}") for name, arithmetic, value in self.steps)
+        return [*self._notes, *zip(("channel", "x", "w", "w·x"), table, strict=True), *steps]
+
+    def _table(self, shown: list[int | None]) -> list[str]:
+        """These channels, and for each x, w and their product; … for None."""
         lines: list[list[str]] = [[], [], [], []]
-        for c in both_ends(len(self.channels), 8, 3, 2):
+        for c in shown:
             column = ["…"] * 4
             if c is not None:
                 numbers = self.channels[c], self.weights[c], self.products[c]
                 column = [str(self._first_channel + c), *map(spell, numbers)]
             for line, text in zip(lines, column, strict=True):
                 line.append(text.rjust(max(map(len, column))))
-        table = zip(("channel", "x", "w", "w·x"), map("  ".join, lines), strict=True)
-        steps = ((name, f"{arithmetic} = {spell(value)}") for name, arithmetic, value in self.steps)
-        return [*self._notes, *table, *steps]
+        return ["  ".join(line) for line in lines]
 
     def _ledger(self) -> list[tuple[str, str]]:
         shapes, count = self.shapes, len(self.channels)
         x, products = f"x {shapes['x']}", "·".join(map(str, shapes["products"]))
         lines = []
-        if self._notes:
+        if self._parts:
             part = self._slice_x(f"::{step}" if step > 1 else ":" for step in self._stride)
             axes = self.plan["strided_axes"]
             strided = f", {'axes' if len(axes) > 1 else 'axis'} {', '.join(map(str, axes))} strided" if axes else ""
@@ -400,7 +428,7 @@ def _activated(activation: tuple[str, float, float], argument: str) -> str:
 def _sum(weights: Array, channels: Array) -> str:
     """The products, written out as far as there is room."""
     text = ""
-    for most, first, last in ((6, 2, 1), (2, 1, 1)):
+    for most, first, last in ((6, 2, 1), (2, 1, 1), (1, 1, 0)):
         shown = both_ends(len(weights), most, first, last)
         terms = (f"{_factor(weights[c], c == 0)}·{_factor(channels[c])}" if c is not None else "…" for c in shown)
         text = " + ".join(terms) or "0"
@@ -456,12 +484,12 @@ def _pixel(at: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     )
 
 
-def _one_pixel(pixel: tuple[int, ...], channel_axis: int | None) -> tuple[slice, ...]:
-    """What cuts one pixel out of an array, with all its channels."""
+def _one_pixel(pixel: tuple[int, ...], channel_axis: int | None) -> tuple[Any, ...]:
+    """What cuts one pixel out of an array, with all its channels, as an array even where there are no axes."""
     entries = [slice(i, i + 1) for i in pixel]
     if channel_axis is not None:
         entries.insert(channel_axis, slice(None))
-    return tuple(entries)
+    return (*entries, ...)
 
 
 def _index(value: Any, size: int, name: str, where: str) -> int:
