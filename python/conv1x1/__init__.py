@@ -9,9 +9,9 @@
 import sys
 from contextlib import suppress
 
-from ._failure import in_a_line
+from ._failure import in_a_line as _in_a_line
 
-with in_a_line():
+with _in_a_line():
     from .conv import Conv1x1, conv1x1
     from .explain import Explanation, explain
     from .quantized import QConv1x1, conv1x1_integer, qlinear_conv1x1

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import _check
 from ._arithmetic import default_arithmetic
-from ._arrays import Array, ArrayLike, Finish, maybe_masked, unmasked
+from ._arrays import Array, ArrayLike, DTypeLike, Finish, maybe_masked, unmasked
 
 INT8, UINT8, INT32 = np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int32)
 EIGHT_BITS = (INT8, UINT8)
@@ -189,6 +189,17 @@ def call(
     a = pixels(x, made.x_zero_point.dtype)
     check_out(out, more)
     return _check.call(spec_, a, residual, out, threads, numbers=numbers)
+
+
+def type_of_bytes(value: DTypeLike) -> np.dtype[Any]:
+    """int8 or uint8, whatever NumPy takes for them."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)
+    except Exception:
+        dtype = np.dtype(object)
+    if dtype not in EIGHT_BITS:
+        raise TypeError(f"dtype must be int8 or uint8, got {_check.spelled(value)}: pass dtype=np.uint8")
+    return dtype
 
 
 def real_numbers(x: ArrayLike) -> Array:

@@ -112,7 +112,7 @@ class Layer(_conv1x1.Layer):
 
     def _options(self) -> dict[str, Any]:
         """The other arguments."""
-        return {n: getattr(self, n) for n in ("channel_axis", "stride", "groups", "activation")}
+        return told(Layer, self, "channel_axis", "stride", "groups", "activation")
 
     def _described(self) -> str:
         """The end of a `repr`: whether there is a bias, and options that are not the usual ones."""
@@ -128,6 +128,11 @@ class Layer(_conv1x1.Layer):
     def __reduce__(self) -> tuple[Any, ...]:
         arrays = {n: None if a is None else _flat(np.asarray(a)) for n, a in self._arrays().items()}
         return self._rebuilt, (_PICKLES, type(self), arrays, self._options()), self.__getstate__()
+
+
+def told(cls: type[Layer], layer: Layer, *names: str) -> dict[str, Any]:
+    """What the properties of a class tell of a layer, whatever a subclass makes of them."""
+    return {name: vars(cls)[name].__get__(layer) for name in names}
 
 
 def _flat(a: Array) -> Flat:

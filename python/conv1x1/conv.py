@@ -10,7 +10,7 @@ from . import _check, _conv1x1
 from ._arithmetic import default_arithmetic
 from ._arrays import Array, ArrayLike, DTypeLike
 from ._check import Activation
-from ._layer import Flat, Layer, unpickled
+from ._layer import Flat, Layer, told, unpickled
 
 
 def conv1x1(
@@ -269,10 +269,11 @@ class Conv1x1(Layer):
         return self._spec.dtype
 
     def _options(self) -> dict[str, Any]:
-        return super()._options() | {"dtype": None if self.dtype is None else self.dtype.name}
+        dtype = self._spec.dtype
+        return super()._options() | {"dtype": None if dtype is None else dtype.name}
 
     def _arrays(self) -> dict[str, Any]:
-        return {"w": self.weight, "bias": self.bias}
+        return {"w": told(Conv1x1, self, "weight")["weight"], **told(Conv1x1, self, "bias")}
 
     def __repr__(self) -> str:
         return f"<Conv1x1 {self.in_channels} → {self.out_channels}{self._described()}>"

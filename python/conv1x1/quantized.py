@@ -12,7 +12,7 @@ from . import _calibration, _check, _check_quantized, _conv1x1
 from ._arithmetic import default_arithmetic
 from ._arrays import Array, ArrayLike, DTypeLike, masked_like
 from ._check import Activation
-from ._layer import Flat, Layer, unpickled
+from ._layer import Flat, Layer, told, unpickled
 from .conv import Conv1x1
 
 _P = ParamSpec("_P")
@@ -301,7 +301,7 @@ class QConv1x1(Layer):
         ----------
         layer : Conv1x1
             Its activation, if any, must be one that `qlinear_conv1x1` knows.
-        calibration : array_like, float32 or float64
+        calibration : array_like of real numbers
             Pixels as `layer` takes them, enough to be typical of all that will come. What is masked is left out.
         dtype : int8 or uint8, default uint8
             The type of x and y.
@@ -334,10 +334,12 @@ class QConv1x1(Layer):
         """
         if not isinstance(layer, Conv1x1):
             raise TypeError(f"layer must be a Conv1x1, got {type(layer).__name__}: make one of the weights first")
-        kind = _check.as_dtype(dtype)
-        if kind not in _check_quantized.EIGHT_BITS:
-            raise TypeError(f"dtype must be int8 or uint8, got {kind}")
-        if not 50 < percentile <= 100:
+        kind = _check_quantized.type_of_bytes(dtype)
+        try:
+            possible = 50 < percentile <= 100
+        except TypeError:
+            raise TypeError(f"percentile must be a number, got {_check.spelled(percentile)}") from None
+        if not possible:
             raise ValueError(f"percentile must be > 50 and ≤ 100, got {percentile!r}")
         x = _check.data_array(calibration, "calibration")
         parts = {"calibration": x, "the layer's weight": layer.weight, "the layer's bias": layer.bias}
@@ -508,8 +510,8 @@ class QConv1x1(Layer):
         return arguments
 
     def _arrays(self) -> dict[str, Any]:
-        more = ("x_scale", "x_zero_point", "w_scale", "w_zero_point", "y_scale", "y_zero_point")
-        return {"w": self.weight, "bias": self.bias} | {n: getattr(self, n) for n in more}
+        more = ("bias", "x_scale", "x_zero_point", "w_scale", "w_zero_point", "y_scale", "y_zero_point")
+        return {"w": told(QConv1x1, self, "weight")["weight"], **told(QConv1x1, self, *more)}
 
     def __reduce__(self) -> tuple[Any, ...]:
         rebuilt, arguments, *state = super().__reduce__()
