@@ -667,3 +667,34 @@ def test_an_affine_matrix_of_numpys_matrix_type() -> None:
     with pytest.raises(ValueError, match="for 2 filters and their bias in the last column") as info:
         conv1x1(X[..., :3], w)
     assert np.array_equal(conv1x1(X, **as_arguments(info, w)), conv1x1(X, affine[:, :-1], affine[:, -1]))
+
+
+def test_advice_between_integers() -> None:
+    """No number wraps around by it."""
+    w = np.ones((1, 3), np.int8)
+    for x, y in (([[1, 2, 3]], 6), (np.array([[-1, 2, 3]], np.int16), 4), (np.array([[200, 2, 3]], ">u2"), 205)):
+        with pytest.raises(TypeError, match=r"pass np.asarray\(x, np.u?int8\)") as info:
+            conv1x1_integer(x, w)
+        assert conv1x1_integer(eval(advised(info), {"np": np, "x": x}), w) == y
+    for x in (np.array([[256, 1, 1]]), np.array([[-1, 200, 1]])):
+        with pytest.raises(TypeError, match=r"beyond eight bits; quantised pixels are int8 or uint8$"):
+            conv1x1_integer(x, w)
+    with pytest.raises(TypeError, match="not its weights") as info:
+        conv1x1_integer(w.view(np.uint8), Layer(w, [1]))
+    assert advised(info) == "w.weight"
+
+
+def test_advice_for_the_numbers_of_a_quantised_layer() -> None:
+    rest = {"x_scale": 0.5, "w_scale": 0.25, "w_zero_point": 0, "y_scale": 1.0, "y_zero_point": np.uint8(0)}
+    with pytest.raises(TypeError, match=r"pass np\.rint") as info:
+        QConv1x1(W.astype(np.int8), [0.5, 1, 2, 3.0], x_zero_point=np.uint8(0), **rest)
+    bias = eval(advised(info), {"np": np, "bias": [0.5, 1, 2, 3.0], **rest})
+    layer = QConv1x1(W.astype(np.int8), bias, x_zero_point=np.uint8(0), **rest)
+    assert layer.bias.tolist() == [4, 8, 16, 24]
+    for method in (layer.quantize, layer.dequantize):
+        for kind in ("objects", "text of numbers", "sparse", "a struct"):
+            given = ADVISED[kind](None)
+            with pytest.raises(TypeError, match=r"numbers are expected, .*: pass [xy]") as info:
+                method(given)
+            better = eval(advised(info), {"np": np, "x": given, "y": given})
+            assert np.array_equal(method(better), method(X[0]))

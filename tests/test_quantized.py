@@ -631,7 +631,7 @@ def test_quantize_and_dequantize_take_numbers() -> None:
     refused = ["abc", ["1", "2"], [b"1"], [None], {}, 1j, np.ones(2, "M8[s]"), np.zeros(2, "f4,f4"), [10**30, None]]
     for values in refused:
         for function, name in ((quantised.quantize, "x"), (quantised.dequantize, "y")):
-            with pytest.raises(TypeError, match=f"{name} has dtype"):
+            with pytest.raises(TypeError, match=f"{name} (has dtype|is a dict)"):
                 function(values)
     for dtype in (np.float16, F, np.float64, np.longdouble):
         with pytest.raises(ValueError, match="x holds NaN"):

@@ -78,6 +78,8 @@ def unreadable(value: Any, name: str, error: Exception) -> Exception:
 
 def as_type(value: Any, name: str, dtype: str) -> str:
     """The call that converts."""
+    if _is_tensor(value):
+        return f"{name}.to(torch.{dtype})"
     by_method = hasattr(value, "astype") and not hasattr(value, "swapcase")  # arrays of text stay of text
     return f"{name}.astype(np.{dtype})" if by_method else f"np.asarray({name}, np.{dtype})"
 

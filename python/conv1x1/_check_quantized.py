@@ -206,7 +206,8 @@ def real_numbers(x: ArrayLike) -> Array:
     """What is to be quantised, as an array: real numbers, and no NaN."""
     a = maybe_masked(x, "x")
     if a.dtype.kind not in "biuf" and not _check.is_bfloat16(a.dtype):
-        raise TypeError(f"x has dtype {a.dtype}; real numbers are expected, to quantise")
+        what, instead = (f"x has dtype {a.dtype}", "") if a.dtype.kind == "c" else _check.other_type(x, a, "x")
+        raise TypeError(f"{what}; real numbers are expected, to quantise{instead}")
     if a.dtype.kind not in "biu" and np.isnan(a).any():
         raise ValueError("x holds NaN, for which there is no integer: pass np.nan_to_num(x), or leave those pixels out")
     return a
@@ -216,7 +217,8 @@ def whole_numbers(y: ArrayLike) -> Array:
     """What stands for real numbers, as an array."""
     a = maybe_masked(y, "y")
     if a.dtype.kind not in "iuf":
-        raise TypeError(f"y has dtype {a.dtype}; whole numbers are expected, as the layer gives them")
+        what, instead = (f"y has dtype {a.dtype}", "") if a.dtype.kind == "c" else _check.other_type(y, a, "y")
+        raise TypeError(f"{what}; whole numbers are expected, as the layer gives them{instead}")
     if a.dtype.kind == "f" and not np.ma.filled(np.isfinite(a) & (np.rint(a) == a), True).all():
         raise ValueError("y holds numbers that are not whole: expected a result of the layer, before it is dequantised")
     return a
@@ -225,10 +227,15 @@ def whole_numbers(y: ArrayLike) -> Array:
 def _other_type(value: Any, a: Array, name: str, dtype: np.dtype[Any]) -> tuple[str, str]:
     """What was passed that is not of eight bits, as the array `a`, and the call that makes such numbers of it."""
     if a.dtype.kind in "biu":
-        return f"{name} has dtype {a.dtype}", f": pass np.asarray({name}, np.{dtype})"
+        least, most = (int(a.min()), int(a.max())) if a.size else (0, 0)
+        fits = next((t for t in (dtype, *EIGHT_BITS) if _LIMITS[t][0] <= least and most <= _LIMITS[t][1]), None)
+        if fits is None:
+            return f"{name} has dtype {a.dtype} and holds {least} to {most}, beyond eight bits", ""
+        return f"{name} has dtype {a.dtype}", f": pass np.asarray({name}, np.{fits})"
     if a.dtype.kind == "c":
         return f"{name} has dtype {a.dtype}", ", which stand for real numbers"
-    return _check.other_type(value, a, name)
+    what, instead = _check.other_type(value, a, name)
+    return what, instead.partition(", bias=")[0]  # which has another unit
 
 
 def _reach(zero: Array) -> int:
@@ -272,7 +279,7 @@ def _zero_points(value: ArrayLike, name: str, of: str, dtype: np.dtype[Any] | No
 def _scales(value: ArrayLike, name: str, filters: int) -> Array:
     """Scales as (filters,) of float32."""
     a = unmasked(value, name)
-    if a.dtype.kind not in "fiu":
+    if a.dtype.kind not in "fiu" and not _check.is_bfloat16(a.dtype):
         raise TypeError(f"{name} must be a number > 0, got {value!r}")
     with np.errstate(over="ignore", under="ignore"):
         scales = _one_or_each(a, name, filters).astype(np.float32)
@@ -288,7 +295,8 @@ def _scales(value: ArrayLike, name: str, filters: int) -> Array:
 def _bias(value: ArrayLike, name: str, filters: int) -> Array:
     a = unmasked(value, name)
     if a.dtype.kind not in "iu":
-        hint = f": pass np.rint({name} / (x_scale * w_scale)).astype(np.int32)" if a.dtype.kind == "f" else ""
+        number = name if hasattr(value, "astype") else f"np.asarray({name})"
+        hint = f": pass np.rint({number} / (x_scale * w_scale)).astype(np.int32)" if a.dtype.kind == "f" else ""
         raise TypeError(f"{name} holds {a.dtype}; whole numbers of x_scale · w_scale, int32, are expected{hint}")
     if a.shape != (filters,):
         hint = f": pass np.ravel({name})" if a.size == filters else ""
