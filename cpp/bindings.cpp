@@ -1048,13 +1048,14 @@ py::dict types_of(const py::tuple& spec, const py::object& x, const py::object& 
 // What calls pass through is defined without pybind11: with no memory left, that turns MemoryError into TypeError, and
 // its thread-local data, which the C library allocates at a thread's first use, make the process abort.
 
-// swap_arithmetic(word)
-PyObject* swap_arithmetic(PyObject*, PyObject* word) {
-  const unsigned long long wanted = PyLong_AsUnsignedLongLong(word);
-  if (PyErr_Occurred()) return nullptr;
-  PyObject* before = PyLong_FromUnsignedLongLong(DefaultArithmetic::get());
-  if (before) DefaultArithmetic::set(static_cast<DefaultArithmetic::Word>(wanted));
-  return before;
+// in_default_arithmetic(function, *args, **kwargs)
+PyObject* in_default_arithmetic(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+  if (count < 1) {
+    PyErr_SetString(PyExc_TypeError, "expected a function");
+    return nullptr;
+  }
+  const DefaultArithmetic arithmetic_mode;
+  return outlast_exit([&] { return PyObject_Vectorcall(args[0], args + 1, static_cast<size_t>(count - 1), names); });
 }
 
 // choose_types(spec, x, residual, out)
@@ -1068,7 +1069,8 @@ PyObject* choose_types_of(PyObject*, PyObject* const* args, Py_ssize_t count) {
 
 PyMethodDef functions[] = {
     {"conv1x1", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(one_shot)), METH_FASTCALL, nullptr},
-    {"swap_arithmetic", swap_arithmetic, METH_O, nullptr},
+    {"in_default_arithmetic", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(in_default_arithmetic)),
+     METH_FASTCALL | METH_KEYWORDS, nullptr},
     {"choose_types", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(choose_types_of)), METH_FASTCALL, nullptr},
     {nullptr, nullptr, 0, nullptr}};
 
@@ -1248,8 +1250,6 @@ PYBIND11_MODULE(_conv1x1, m) {
       py::arg("type_number"));
   m.def("peak_gflops", peak_gflops, py::arg("dtype"));
   m.def("read_gbs", read_gbs, py::arg("bytes"));
-  static_assert(std::is_integral_v<DefaultArithmetic::Word>, "an int of Python's, on every processor");
-  m.attr("DEFAULT_ARITHMETIC") = DefaultArithmetic::standard;
   m.def("get_num_threads", get_num_threads);
   m.def("set_num_threads", set_num_threads, py::arg("n"));
   m.def("begin_threads", begin_threads, py::arg("n"));

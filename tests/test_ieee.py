@@ -10,6 +10,7 @@ import ctypes
 import gc
 import pickle
 import platform
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -342,6 +343,49 @@ def test_what_numpy_shall_raise_has_no_say(name: str) -> None:
     expected = CALLS[name]()
     with np.errstate(all="raise"):
         same_results(CALLS[name](), expected)
+
+
+@pytest.mark.skipif(not MODES, reason="knows the modes of x86-64 and AArch64")
+@pytest.mark.parametrize("name", ["layer", "function"])
+def test_the_callers_modes_stay_where_a_signal_interrupts(name: str) -> None:
+    """After each of the interpreter's steps, as Ctrl-C may."""
+    x, w = np.ones((4, 3), np.float32), np.ones((2, 3), np.float32)
+    call = {
+        "layer": lambda: Conv1x1(w),
+        "function": lambda: conv1x1(x, w, dtype=np.float64, threads=np.int64(1)),
+    }[name]
+    call()  # imports
+
+    def interrupted(step: int) -> bool:
+        left = step
+
+        def trace(frame: Any, event: str, arg: Any) -> Any:
+            nonlocal left
+            frame.f_trace_opcodes = True
+            left -= event == "opcode"
+            if left == 0:
+                raise KeyboardInterrupt
+            return trace
+
+        tracer = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            call()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(tracer)
+        return False
+
+    step, going_on = 0, True
+    while going_on:
+        step += 1
+        with caller("upwards"):
+            before = control()
+            going_on = interrupted(step)
+            after = control()
+        assert before == after, step
+    assert step > 100
 
 
 @pytest.mark.parametrize("mode", [mode for mode in MODES if "trap" not in mode])

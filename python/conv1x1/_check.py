@@ -301,7 +301,7 @@ def _meant(spec_: Spec, channels: int) -> list[str]:
     return _filters.meant(found, channels, added, "make the layer of")
 
 
-@default_arithmetic()
+@default_arithmetic
 def call(
     spec_: Spec, x: ArrayLike, residual: ArrayLike | None, out: Any, threads: Any, *, numbers: bool = True
 ) -> tuple[Array, Array | None, Array | None, int | None, Finish | None]:

@@ -81,7 +81,7 @@ def pixels(x: ArrayLike, dtype: np.dtype[Any] | None = None) -> Array:
     return a
 
 
-@default_arithmetic()
+@default_arithmetic
 def integer(
     w: ArrayLike,
     x_zero_point: ArrayLike,
@@ -113,7 +113,7 @@ def integer(
     return Integer(weight, w_zero, x_zero, channel_axis, keep, stride, groups)
 
 
-@default_arithmetic()
+@default_arithmetic
 def requantize(
     made: Integer,
     x_scale: ArrayLike,
@@ -144,7 +144,7 @@ def requantize(
     return more
 
 
-@default_arithmetic()
+@default_arithmetic
 def spec(made: Integer, more: Requantize | None = None) -> _check.Spec:
     """For the core: zero points are taken from the weights and folded into the bias, once."""
     centred = made.weight.astype(np.int16) - made.w_zero_point[:, None].astype(np.int16)

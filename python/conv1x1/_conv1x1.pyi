@@ -1,10 +1,14 @@
 """The compiled core, as the package sees it."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 from numpy.typing import ArrayLike
 
 from ._check import Array, Spec
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 class Layer:
     """The core of `conv1x1.Conv1x1`, made from a canonical spec."""
@@ -38,10 +42,8 @@ def conv1x1(
 ) -> Any:
     """The result of a canonical call, NotImplemented for every other."""
 
-DEFAULT_ARITHMETIC: int
-
-def swap_arithmetic(word: int, /) -> int:
-    """Set this thread's floating-point modes; what they were before comes back."""
+def in_default_arithmetic(function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """What the function returns, called with this thread's floating-point modes as they are by default."""
 
 def document_call(type: type[Layer], arguments: str, summary: str) -> None:
     """What `inspect` and `help` say of calls of a layer of this type; they run as they do."""

@@ -12,6 +12,9 @@ from ._arrays import Array, ArrayLike, DTypeLike
 from ._check import Activation
 from ._layer import Flat, Layer, told, unpickled
 
+_data_array = default_arithmetic(_check.data_array)
+_spec = default_arithmetic(_check.spec)
+
 
 def conv1x1(
     x: ArrayLike,
@@ -187,9 +190,8 @@ def conv1x1(
     """
     y = _conv1x1.conv1x1(x, w, bias, channel_axis, stride, groups, activation, residual, dtype, out, threads)
     if y is NotImplemented:
-        with default_arithmetic():
-            x = _check.data_array(x, "x")
-            spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, x)
+        x = _data_array(x, "x")
+        spec = _spec(w, bias, channel_axis, stride, groups, activation, dtype, x)
         y = _conv1x1.Layer(spec)(x, residual=residual, out=out, threads=threads)
     return y  # type: ignore[no-any-return]
 
@@ -248,8 +250,7 @@ class Conv1x1(Layer):
         activation: Activation = None,
         dtype: DTypeLike | None = None,
     ) -> Conv1x1:
-        with default_arithmetic():
-            spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype)
+        spec = _spec(w, bias, channel_axis, stride, groups, activation, dtype)
         return super().__new__(cls, _check.kept(spec))  # type: ignore[return-value]
 
     @property

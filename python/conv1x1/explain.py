@@ -21,7 +21,7 @@ from .reference import activate, by_parts, cast, exact
 _COLUMNS = 100  # of text
 
 
-@default_arithmetic()
+@default_arithmetic
 def explain(
     x: ArrayLike,
     w: ArrayLike,
@@ -225,12 +225,12 @@ class Explanation:
     _masked: list[str]  # which of x and the residual hide the number under their mask
 
     @property
-    @default_arithmetic()
+    @default_arithmetic
     def intensity(self) -> float:
         """Operations for each byte moved: where it is low, memory is the limit and not arithmetic."""
         return self.flops / (self.bytes_read + self.bytes_written)
 
-    @default_arithmetic()
+    @default_arithmetic
     def __str__(self) -> str:
         return "\n\n".join(
             "\n".join([title, *(f"  {label:<12}{text}".rstrip() if label else f"  {text}" for label, text in lines)])
@@ -239,7 +239,7 @@ class Explanation:
 
     __repr__ = __str__
 
-    @default_arithmetic()
+    @default_arithmetic
     def _repr_html_(self) -> str:
         style = 'style="text-align:left;padding:2px 16px 2px 0;font-family:monospace;white-space:pre-wrap"'
         rows = []
@@ -371,7 +371,7 @@ class Explanation:
 
     # Drawing
 
-    @default_arithmetic()
+    @default_arithmetic
     def to_svg(self) -> str:
         """The calculation as a drawing: one self-contained SVG element, 960 × 600, without scripts or fonts.
 

@@ -281,7 +281,7 @@ class QConv1x1(Layer):
         return self  # type: ignore[return-value]
 
     @classmethod
-    @default_arithmetic()
+    @default_arithmetic
     def from_float(
         cls, layer: Conv1x1, calibration: ArrayLike, *, dtype: DTypeLike = np.uint8, percentile: float = 100
     ) -> QConv1x1:
@@ -368,7 +368,7 @@ class QConv1x1(Layer):
         _SNR.__set__(made, _calibration.snr(x, real, made))
         return made
 
-    @default_arithmetic()
+    @default_arithmetic
     def quantize(self, x: ArrayLike) -> Array:
         """Real numbers as the pixels that the layer takes, as ONNX's QuantizeLinear does.
 
@@ -409,7 +409,7 @@ class QConv1x1(Layer):
             whole[np.isnan(whole)] = zero
         return masked_like(whole.astype(zero.dtype), given)
 
-    @default_arithmetic()
+    @default_arithmetic
     def dequantize(self, y: ArrayLike) -> Array:
         """The real numbers that a result stands for, as ONNX's DequantizeLinear does.
 

@@ -13,7 +13,7 @@ from ._arrays import Array, ArrayLike, DTypeLike
 from ._check import Activation
 
 
-@default_arithmetic()
+@default_arithmetic
 def reference(
     x: ArrayLike,
     w: ArrayLike,

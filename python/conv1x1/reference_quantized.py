@@ -23,7 +23,7 @@ from ._arrays import Array, ArrayLike, Finish
 from ._check import Activation
 
 
-@default_arithmetic()
+@default_arithmetic
 def reference_integer(
     x: ArrayLike,
     w: ArrayLike,
@@ -73,7 +73,7 @@ def reference_integer(
     return _finished(x, _sums(x, made).astype(np.int32), made, out, finish)
 
 
-@default_arithmetic()
+@default_arithmetic
 def reference_qlinear(
     x: ArrayLike,
     x_scale: ArrayLike,
