@@ -93,7 +93,7 @@ class Layer(_conv1x1.Layer):
         Raises
         ------
         TypeError, ValueError
-            As a call does.
+            As a call does, but for what x holds.
 
         Examples
         --------
