@@ -866,33 +866,38 @@ std::string plan_kernel(const Plan& plan, DType arithmetic) {
   return kernel_name(special_methods[static_cast<size_t>(plan.method) - 1], arithmetic, plan.table->isa);
 }
 
-// layer._plan(x, out, threads): how a call with these (canonical) arguments would run.
+// layer._plan(x, residual, out, threads): how a call with these (canonical) arguments would run.
 PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
     const LayerState& state = *reinterpret_cast<LayerObject*>(self)->state;
     const Settings& s = state.settings;
-    if (count != 3) throw py::value_error("expected x, out and threads");
-    const int threads = args[2] == Py_None ? get_num_threads() : py::handle(args[2]).cast<int>();
+    if (count != 4) throw py::value_error("expected x, residual, out and threads");
+    const int threads = args[3] == Py_None ? get_num_threads() : py::handle(args[3]).cast<int>();
     // From here on no Python runs until all is planned: the arrays stay as they are.
-    Array x, y;
+    Array x, residual, y;
     Geometry g;
     if (!view(args[0], x) || !locate(s, *state.weights, x, g)) throw py::value_error("x does not fit the layer");
     ptrdiff_t strides[max_rank];
-    const bool allocated = args[1] == Py_None;
-    if (!allocated && (!view(args[1], y) || y.rank != g.rank)) throw py::value_error("out does not fit the result");
+    const bool adds = args[1] != Py_None, allocated = args[2] == Py_None;
+    if (adds && (!view(args[1], residual) || residual.rank != g.rank))
+      throw py::value_error("residual does not fit the result");
+    if (!allocated && (!view(args[2], y) || y.rank != g.rank)) throw py::value_error("out does not fit the result");
     Types types;
     const DType* asked = !allocated ? &y.dtype : s.result ? &s.result->dtype : nullptr;
-    const bool is_complex = x.is_complex || s.is_complex || (!allocated && y.is_complex);
-    if (choose(s, {x.dtype, 0}, nullptr, asked, types) != Refusal::none || (is_complex && !may_be_complex(s, types)))
+    const bool is_complex =
+        x.is_complex || s.is_complex || (adds && residual.is_complex) || (!allocated && y.is_complex);
+    const Range added{residual.dtype, 0};
+    if (choose(s, {x.dtype, 0}, adds ? &added : nullptr, asked, types) != Refusal::none ||
+        (is_complex && !may_be_complex(s, types)))
       throw py::type_error("x's type does not fit the layer");
     if (allocated) {
       y = {nullptr, types.result, false, g.rank, g.shape, strides, is_complex};
       lie_as(x, g, {types.result, is_complex}, strides);
     }
     const Form form = form_of(*state.weights, x);
-    if (form == Form::plain && !x.is_complex) y.is_complex = false;  // the real part
-    Problem problem = make_problem(types.arithmetic, x, y, nullptr, g.axis, s.keep_axis, g.steps, state.weights->groups,
-                                   s.out_channels, form, state.weights->has_bias());
+    if (form == Form::plain && !x.is_complex) y.is_complex = residual.is_complex = false;  // the real part
+    Problem problem = make_problem(types.arithmetic, x, y, adds ? &residual : nullptr, g.axis, s.keep_axis, g.steps,
+                                   state.weights->groups, s.out_channels, form, state.weights->has_bias());
     problem.quantized = s.factors.quantized;
     problem.narrow_weights = state.weights->narrow();
     const Plan plan = make_plan(problem, machine(), threads);

@@ -154,7 +154,7 @@ def test_threads(normal: Any, shape: Any, filters: int, axis: int, form: str) ->
     one = np.ascontiguousarray(layer(x, threads=1))
     out = np.empty_like(one)
     for n in (2, 5):
-        plan = layer._plan(x, out, n)
+        plan = layer._plan(x, None, out, n)
         assert plan["threads"] > 1
         assert plan["tiles"] * -(-filters // plan["chunk_filters"]) > 1
         same_bits(layer(x, threads=n), one)

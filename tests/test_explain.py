@@ -414,6 +414,17 @@ def test_integers_are_exact_and_no_floating_point_operations() -> None:
     assert f"−{-e.value}" in "".join(t.text or "" for t in texts_of(e))
 
 
+@pytest.mark.parametrize("x", [np.full((3, 2), 2**62), np.full((3, 2), 7, np.uint8)])
+@pytest.mark.parametrize("residual", [np.float32(0.5), np.float64(2.5), np.complex64(1j)])
+def test_a_residual_has_its_say_in_the_plan(x: Any, residual: Any) -> None:
+    """Pixels and weights of integers alone would be summed exactly, or be refused where they are too large."""
+    residual = np.full((3, 1), residual)
+    e, y = explain(x, np.int8([[1, 2]]), residual=residual), conv1x1(x, np.int8([[1, 2]]), residual=residual)
+    assert e.result == y[0, 0]
+    assert e.plan["dtype"] == e.result.dtype == y.dtype
+    assert e.plan["arithmetic"] == f"float{8 * x.itemsize if x.itemsize == 8 else 32}"
+
+
 @pytest.mark.parametrize(
     ("x", "w", "options", "says", "value"),
     [

@@ -422,7 +422,7 @@ def test_the_core_holds_on_to_what_it_looked_at() -> None:
             array.resize((1,), refcheck=False)
     assert (layer(x) == 41).all()
     with pytest.raises((TypeError, ValueError)):
-        layer._plan(x, None, Resizes(x))
+        layer._plan(x, None, None, Resizes(x))
 
 
 @pytest.mark.parametrize("step", [0, -1, -(2**70), 2**70])

@@ -266,7 +266,7 @@ def test_the_path_is_the_one_meant(
     with restricted(isa=isa, orientation=orientation):
         layer = Conv1x1(w, bias, channel_axis=axis)
         out = blank(layer(data).shape, np.float32)
-        plan = layer._plan(data, out, None)
+        plan = layer._plan(data, None, out, None)
         assert (plan["orientation"], plan["stages_x"], plan["scratches_y"]) == (orientation, stages_x, scratches_y)
         layer(data, out=out)
         np.testing.assert_array_equal(np.moveaxis(out, axis, -1).reshape(46, 20), expected(x, w, bias))
@@ -298,7 +298,7 @@ def test_blocks_of_channels(exact: Any, isa: str, dtype: str, orientation: str, 
             layer = Conv1x1(w, bias, channel_axis=axis, activation=("clip", *limits))
             out = np.full((pixels, filters), np.nan, dtype, order=order)
             a, target, added = (v.T if axis == 0 else v for v in (data, out, residual))
-            assert layer._plan(a, np.empty(target.shape, dtype), None)["channel_block"] < channels
+            assert layer._plan(a, None, np.empty(target.shape, dtype), None)["channel_block"] < channels
             plain(a, out=target)
             np.testing.assert_array_equal(out, sums)
             layer(a, residual=added, out=target)

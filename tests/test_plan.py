@@ -162,7 +162,7 @@ def test_scratch_is_small_where_the_pixels_are_turned(
         one = Conv1x1(w, channel_axis=axis)
         x, out = lying(x_order, x_type, channels, axis), lying(y_order, y_type, filters, axis)
         for threads in (1, 4):
-            assert one._plan(x, out, threads)["scratch_bytes"] < 2e6
+            assert one._plan(x, None, out, threads)["scratch_bytes"] < 2e6
 
 
 def test_scratch_where_nothing_needs_it(isa: str) -> None:

@@ -555,6 +555,35 @@ def test_a_refusal_leaves_out_alone(what: str) -> None:
     assert (out == 7).all()
 
 
+@pytest.mark.parametrize("asked", [{}, {"dtype": np.int16}, {"out": np.int64}, {"dtype": np.int8, "out": np.int8}])
+@pytest.mark.parametrize(
+    ("x", "added"),
+    [
+        (np.full((3, 2), 2**60), {}),
+        (np.full((3, 2), 7), {"residual": np.full((3, 1), 2**63, np.uint64)}),
+        (np.full((3, 2), 7, np.uint8), {"bias": [2**60]}),
+        (np.full((3, 2), 7, np.uint8), {"residual": np.full((3, 1), -(2**60))}),
+    ],
+)
+def test_what_a_refusal_says_to_pass_runs(x: Any, added: dict[str, Any], asked: dict[str, Any]) -> None:
+    """In place of the type that was asked for, by dtype, by out or by both."""
+    w, call = np.ones((1, 2), np.int8), dict(added, **asked)
+    if "out" in asked:
+        call["out"] = np.zeros((3, 1), asked["out"])
+    with pytest.raises(ValueError, match="cannot be summed exactly") as info:
+        conv1x1(x, w, **call)
+    instead = str(info.value).partition("sums pass ")[2].partition(" (a layer")[0].replace(" and ", ", ")
+    assert conv1x1(x, w, **added, **eval(f"dict({instead})", {"np": np})).dtype == np.float64
+
+
+def test_bytes_are_widened_where_that_is_asked_for() -> None:
+    x, w, residual = np.full((3, 2), 7, np.uint8), np.ones((1, 2), np.int8), np.full((3, 1), 5)
+    with pytest.raises(ValueError, match=r"pass dtype=np.int64 for exact sums, or dtype=np.int32"):
+        conv1x1(x, w, residual=residual)
+    for dtype in (np.int64, np.int32):
+        assert conv1x1(x, w, residual=residual, dtype=dtype).tolist() == [[19]] * 3
+
+
 def test_every_c_name_of_an_integer(isa: str) -> None:
     w = np.arange(6).reshape(2, 3) - 2
     for char in "bBhHiIlLqQpP":

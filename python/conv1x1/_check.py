@@ -39,6 +39,8 @@ _PIXEL_NAMES = (
 _RESULT_NAMES = (
     "float16, bfloat16, float32, float64, complex64, complex128, uint8, int8, uint16, int16, int32 and int64"
 )
+#: For a type that no result has, by its kind, one that has room for it.
+_INSTEAD = {"b": "uint8", "u": "int64", "f": "float64", "c": "complex128"}
 #: What wide integers are packed from, as weights: the first that holds them.
 _WEIGHTS = tuple(map(np.dtype, ("int32", "int64", "uint64")))
 
@@ -56,6 +58,7 @@ ACTIVATIONS = {
     "clip": (2,),
 }
 _LEAKY_RELU_SLOPE = 0.01
+_OF_A_LAYER = " (a layer takes dtype where it is made)"
 
 
 class Spec(NamedTuple):
@@ -229,7 +232,7 @@ def result_dtype(value: DTypeLike | None) -> np.dtype[Any] | None:
         value = bfloat16("dtype='bfloat16'")
     dtype = as_dtype(value)
     if not _is_result(dtype):
-        instead = {"b": "uint8", "u": "int64", "f": "float64", "c": "complex128"}.get(dtype.kind, "float32")
+        instead = _INSTEAD.get(dtype.kind, "float32")
         raise TypeError(f"dtype={dtype} is no type of a result; supported are {_RESULT_NAMES}: pass dtype=np.{instead}")
     if not dtype.isnative:
         own = repr(dtype.name) if dtype.isbuiltin == 2 else f"np.{dtype.name}"
@@ -374,6 +377,9 @@ def check_sums(spec_: Spec, x: Array, residual: Array | None, out: Array | None,
         return
     if types["refusal"] == "pixels":
         raise TypeError(f"x has dtype {x.dtype}; a quantised layer takes uint8 or int8")
+    if types["refusal"] == "beyond int32":
+        wider = _types(spec_._replace(dtype=np.dtype(np.int64)), x, residual, None)
+        types = wider if wider["refusal"] else types
     channels, added = spec_.weight.shape[1], types["added"]
     taken = x[tuple(slice(None, None, step) for step in steps)]
     terms = f"{channels} channels of {_spread(taken)} with {types['weights']} weights"
@@ -383,9 +389,15 @@ def check_sums(spec_: Spec, x: Array, residual: Array | None, out: Array | None,
     if types["refusal"] == "beyond int32":
         raise ValueError(
             f"{terms} cannot be summed in an int32 for sure{which}; "
-            "pass dtype=np.int64 for exact sums, or dtype=np.int32 for saturated ones"
+            f"pass dtype=np.int64 for exact sums, or dtype=np.int32 for saturated ones{_OF_A_LAYER}"
         )
-    raise ValueError(f"{terms} cannot be summed exactly{which}; pass dtype=np.float64")
+    ways = [] if spec_.dtype is None and out is not None else ["dtype=np.float64"]
+    if out is not None:
+        ways.append(f"out=np.empty({out.shape}, np.float64)")
+    raise ValueError(
+        f"{terms} cannot be summed exactly{which}, since float64 holds all integers only to {types['limit']:,}; "
+        f"for rounded sums pass {' and '.join(ways)}{_OF_A_LAYER if ways[0].startswith('dtype') else ''}"
+    )
 
 
 def sums_integers(spec_: Spec, x: Array, residual: Array | None) -> bool:
@@ -421,7 +433,8 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> 
     out = bare(out)  # a subclass may say what it likes
     if not _is_result(out.dtype):
         raise TypeError(
-            f"out has dtype {out.dtype}; supported are {_RESULT_NAMES}: pass out=np.empty({shape}, np.float32)"
+            f"out has dtype {out.dtype}; supported are {_RESULT_NAMES}: "
+            f"pass out=np.empty({shape}, np.{_INSTEAD.get(out.dtype.kind, 'float32')})"
         )
     if dtype is not None and out.dtype.newbyteorder("=") != dtype:
         raise TypeError(f"out has dtype {out.dtype}, but dtype={dtype} was asked for: leave dtype out, out decides")

@@ -104,7 +104,7 @@ class Layer(_conv1x1.Layer):
         ('chain', (0, 1))
         """
         a, _, _, threads, _ = self._check_call(self._spec, x, None, None, threads, numbers=False)
-        return self._plan(a, None, threads)
+        return self._plan(a, None, None, threads)
 
     def _arrays(self) -> dict[str, Any]:
         """The arrays and scalars of NumPy that the layer is made of, or None, by the names of its arguments."""

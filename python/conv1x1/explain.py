@@ -6,7 +6,6 @@ import html
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,14 +106,14 @@ def explain(
     index = pixel[:position] + (filter,) * spec.keep_axis + pixel[position:]
 
     matrix = spec.weight if spec.keep_axis else spec.weight[0]
-    made = partial(
-        Conv1x1, matrix, bias, channel_axis=channel_axis, stride=stride, groups=groups, activation=activation
+    layer = Conv1x1(
+        matrix, bias, channel_axis=channel_axis, stride=stride, groups=groups, activation=activation, dtype=dtype
     )
     of_x, of_result = _one_pixel(source, position), _one_pixel(pixel, position if spec.keep_axis else None)
     shown, added = a[of_x], None if residual is None else residual[of_result]
-    result = np.ravel(made(dtype=dtype)(shown, residual=added))
+    result = np.ravel(layer(shown, residual=added))
     result_dtype = result.dtype
-    plan = made(dtype=dtype if added is None else result_dtype.name).plan(a)  # which knows of no residual
+    plan = layer._plan(a, residual, None, None)
 
     first = filter // (out_channels // groups) * per_group
     integers = _check.sums_integers(spec, shown, added)
