@@ -536,11 +536,25 @@ std::optional<bool> look_up(const Array& a, int threads, bool pinned, Range& ran
 
 // The arrays of a call that its types depend on.
 struct Operands {
-  Array x, residual;
+  Array x, residual, out;
   bool adds = false;
   Range x_range{}, residual_range{};  // once the types are settled
 
   const Range* added() const { return adds ? &residual_range : nullptr; }
+
+  // Takes shapes and strides out of the ndarrays, where others may set them while the GIL is given up.
+  void keep_shapes() {
+    ptrdiff_t* to = kept_;
+    for (Array* a : {&x, &residual, &out})
+      for (const ptrdiff_t** numbers : {&a->shape, &a->strides}) {
+        std::copy_n(*numbers, a->rank, to);
+        *numbers = to;
+        to += a->rank;
+      }
+  }
+
+ private:
+  ptrdiff_t kept_[6 * max_rank];
 };
 
 // Chooses the types of a call. Of wide integers all that their types can hold is reckoned with; where that is too much
@@ -552,6 +566,7 @@ std::optional<bool> settle_types(const Settings& s, const Geometry& g, const DTy
   refusal = choose(s, o.x_range, o.added(), asked, types);
   const bool wide_x = is_wide(o.x.dtype), wide_residual = o.adds && is_wide(o.residual.dtype);
   if (refusal != Refusal::inexact || !(wide_x || wide_residual)) return true;
+  o.keep_shapes();
   std::optional<bool> done = true;
   if (wide_x) {
     ptrdiff_t shape[max_rank], strides[max_rank];  // of the pixels that the call's stride takes
@@ -588,7 +603,7 @@ bool may_be_complex(const Settings& s, Types& types) {
 std::optional<PyObject*> call(const Settings& s, const Weights& weights, PyObject* x_object, PyObject* residual_object,
                               PyObject* out_object, PyObject* threads_object, bool checked, Attempt& attempt) {
   Operands operands;
-  Array &x = operands.x, &residual = operands.residual, out;
+  Array &x = operands.x, &residual = operands.residual, &out = operands.out;
   Geometry g;
   if (!view(x_object, x) || !locate(s, weights, x, g) || (s.pixels && x.dtype != *s.pixels)) return not_canonical();
   const auto fits = [&](const Array& a) { return std::equal(a.shape, a.shape + a.rank, g.shape, g.shape + g.rank); };
@@ -1019,18 +1034,17 @@ py::dict types_of(const py::tuple& spec, const py::object& x, const py::object& 
   const Pins pins({x.ptr(), residual.ptr(), out.ptr()});
   Operands o;
   o.adds = !residual.is_none();
-  Array target;
   Geometry g;
   if (!view(x.ptr(), o.x, true) || !locate(s, *state->weights, o.x, g) ||
-      (o.adds && !view(residual.ptr(), o.residual, true)) || (!out.is_none() && !view(out.ptr(), target, true)))
+      (o.adds && !view(residual.ptr(), o.residual, true)) || (!out.is_none() && !view(out.ptr(), o.out, true)))
     throw py::value_error("the arrays do not fit the layer");
   const bool given = !out.is_none();
-  const DType* asked = given ? &target.dtype : s.result ? &s.result->dtype : nullptr;
+  const DType* asked = given ? &o.out.dtype : s.result ? &s.result->dtype : nullptr;
   Types types{};
   Refusal refusal;
   if (!*settle_types(s, g, asked, get_num_threads(), true, o, types, refusal)) throw py::error_already_set();
   const bool is_complex =
-      o.x.is_complex || s.is_complex || (o.adds && o.residual.is_complex) || (given && target.is_complex);
+      o.x.is_complex || s.is_complex || (o.adds && o.residual.is_complex) || (given && o.out.is_complex);
   if (is_complex) may_be_complex(s, types);
   const Reach sums = [&] {
     const DefaultArithmetic arithmetic_mode;

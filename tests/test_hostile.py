@@ -425,6 +425,31 @@ def test_the_core_holds_on_to_what_it_looked_at() -> None:
         layer._plan(x, None, None, Resizes(x))
 
 
+def test_shapes_may_be_set_while_wide_integers_are_looked_through() -> None:
+    """The GIL is given up for that, before the call is planned; a call is of the shapes that it began with."""
+    n, done = 2**19, threading.Event()
+    x, residual = np.arange(4 * n).astype(np.int64).reshape(n, 2, 2), np.ones((n, 2, 1), np.int64)
+    out, expected = np.empty((n, 2, 1), np.int64), x.reshape(-1, 2).sum(1) + 1
+
+    def reshape() -> None:
+        while not done.is_set():
+            for shape in ((2, n), (2 * n, 1, 1, 1), (n, 2)):
+                x.shape, residual.shape, out.shape = (*shape, 2), (*shape, 1), (*shape, 1)
+
+    other = threading.Thread(target=reshape)
+    other.start()
+    try:
+        for target in [None, out] * 10:
+            try:
+                y = conv1x1(x, np.ones((1, 2), np.int8), residual=residual, out=target)
+            except ValueError:  # began between two of the shapes
+                continue
+            np.testing.assert_array_equal(y.ravel(), expected)
+    finally:
+        done.set()
+        other.join()
+
+
 @pytest.mark.parametrize("step", [0, -1, -(2**70), 2**70])
 def test_the_core_takes_no_step_below_one(step: int) -> None:
     layer = _conv1x1.Layer(_check.Spec(np.ones((4, 3), np.float32), None, -1, True, step, 1, ("", 0.0, 0.0), None))
