@@ -937,6 +937,11 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     for (int i = 0; i < x.rank; ++i)
       if (g.steps[i] != 1) strided.append(i);
     d["strided_axes"] = py::tuple(strided);
+    int axes[max_rank];
+    memory_order(y, axes);
+    py::list outermost_first;
+    for (int i = 0; i < y.rank; ++i) outermost_first.append(axes[i]);
+    d["memory_order"] = py::tuple(outermost_first);
     d["stages_x"] = plan.stage_x;
     d["scratches_y"] = plan.scratch_y;
     d["scratch_bytes"] = plan.scratch_bytes;

@@ -190,6 +190,20 @@ def test_strided_axes_are_said(stride: Any, says: str) -> None:
     assert "strided" not in str(explain(x, w, at=(1, 2)))
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0), (2, 1, 0)])
+@pytest.mark.parametrize("filters", [(5, 3), (3,)])
+def test_how_the_result_lies_is_said(order: Any, filters: Any) -> None:
+    """As the call's own does; where that is not C order, for a reader too."""
+    x = np.ones([(4, 8, 3)[i] for i in order], np.float32).transpose(np.argsort(order))
+    w = np.ones(filters, np.float32)
+    y, e = conv1x1(x, w), explain(x, w, at=(1, 2))
+    axes = e.plan["memory_order"]
+    assert y.transpose(axes).flags.c_contiguous
+    assert e.plan == Conv1x1(w).plan(x)
+    says = f"its axes in the order {', '.join(map(str, axes))}, the outermost first"
+    assert (says in str(e)) == (not y.flags.c_contiguous)
+
+
 @pytest.mark.parametrize("case", sorted({*CASES} - {"five axes"}))  # which would be 90 GFLOP
 def test_the_result_is_that_of_the_call(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit, and of its type, where `value` is what exact arithmetic gives."""

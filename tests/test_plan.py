@@ -29,6 +29,7 @@ KEYS = {
     "channel_block": int,
     "threads": int,
     "strided_axes": tuple,
+    "memory_order": tuple,
     "stages_x": bool,
     "scratches_y": bool,
     "scratch_bytes": int,

@@ -76,7 +76,8 @@ class Layer(_conv1x1.Layer):
         """How a call with this x would run: kernel, tile, threads and the like, to read.
 
         Its keys may change from version to version. Among them are ``"strided_axes"``, the axes of x along which
-        pixels are left out, ``"kernel"`` and ``"threads"``.
+        pixels are left out, ``"memory_order"``, the axes of the result as they lie in memory, outermost first,
+        ``"kernel"`` and ``"threads"``.
 
         Parameters
         ----------
@@ -102,6 +103,8 @@ class Layer(_conv1x1.Layer):
         >>> plan = Conv1x1(np.ones((16, 192)), stride=2).plan(np.ones((28, 28, 192), np.float32))
         >>> plan["order"], plan["strided_axes"]
         ('chain', (0, 1))
+        >>> Conv1x1(np.ones((16, 192))).plan(np.ones((192, 28, 28)).transpose(1, 2, 0))["memory_order"]
+        (2, 0, 1)
         """
         a, _, _, threads, _ = self._check_call(self._spec, x, None, None, threads, numbers=False)
         return self._plan(a, None, None, threads)

@@ -359,6 +359,8 @@ class Explanation:
         each = _operations(self.weights, self.channels)
         x_type, result_type = self._dtypes
         types = f"{x_type} → {result_type}" + ", sums of integers" * self._integers
+        axes = plan["memory_order"]
+        lies = f"lies in memory as x does, its axes in the order {', '.join(map(str, axes))}, the outermost first"
         return [
             *([("types", types)] if self._integers or x_type != result_type else []),
             ("kernel", f"{plan['kernel']}, {plan['orientation'].replace('_', ' ')}, {plan['order']} order"),
@@ -366,6 +368,7 @@ class Explanation:
             ("threads", str(plan["threads"])),
             ("work", f"{each} · {' · '.join(counts)} = {self.flops:,} {operations}"),
             ("memory", f"{moved}: {self.intensity:.3g} {operations} a byte"),
+            *([("result", lies)] if list(axes) != sorted(axes) else []),
         ]
 
     # Drawing
