@@ -453,6 +453,8 @@ def test_advice_for_bytes() -> None:
         (np.array([[1, {}, 3]], object), r"x has dtype object and holds a dict, \{\}"),
         (np.zeros(3, [("a", "U1"), ("b", "U2")]), r"x has dtype \["),
         (Eighths, "x is a type"),
+        (Sparse, "x is a type"),
+        (np, "x is a module"),
         (np.zeros(3, "V5"), "bytes without a type"),
     ],
     ids=str,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def unsupported(value: Any, a: Any, name: str) -> tuple[str, str]:
         return f"{name} has dtype object and holds one {type(a.item()).__name__}", f"pass {name}.item()"
     if isinstance(value, (str, bytes, os.PathLike)):
         return _of_text(os.fspath(value), name)
-    if isinstance(value, Mapping) or (a.dtype == object and (a.ndim == 0 or _is_module(value))):
+    if isinstance(value, Mapping) or _is_module(value) or (a.dtype == object and a.ndim == 0):
         return _of_an_object(value, name)
     what = f"{name} has dtype {a.dtype}"
     if a.dtype.names:
@@ -115,6 +116,8 @@ def _of_an_object(value: Any, name: str) -> tuple[str, str]:
     if value is None:
         why = " (cv2.imread gives None for what it cannot read)" if name == "x" else ""
         return f"{name} is None, an object that is no array{why}", ""
+    if isinstance(value, (type, ModuleType)):
+        return what, ""  # whose attributes are not those of an object
     for method, holder in _METHODS.items():
         if callable(getattr(value, method, None)):
             return f"{name} is a {kind}, {holder}", f"pass {name}.{method}()"
