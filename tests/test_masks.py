@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import pickle
 from collections.abc import Iterator
@@ -242,6 +243,23 @@ def test_masks_that_come_with_other_objects() -> None:
     assert np.array_equal(conv1x1(x, w).mask, expected.mask)
     layer = QConv1x1(**QUANTISATION)
     assert np.array_equal(layer.quantize(Variable(x)).mask, x.mask)
+
+
+def test_no_mask_is_lost_in_lists_and_dicts() -> None:
+    x = pixels(5, 7, 3)
+    bands, row = {n: x[..., i] for i, n in enumerate("rgb")}, np.empty(5, object)
+    row[:] = list(x)
+    rows = [[list(image) for image in x]]
+    for given in ([list(image) for image in x], tuple(tuple(image) for image in x), bands, row, rows):
+        better: Any = given
+        for _ in range(3):
+            with contextlib.suppress(TypeError):
+                y = conv1x1(better, W)
+                break
+            with pytest.raises(TypeError, match="pass ") as info:
+                conv1x1(better, W)
+            better = eval(str(info.value).rpartition("pass ")[2], {"np": np, "x": better})
+        assert np.array_equal(y.mask.reshape(5, 7, 4), conv1x1(x, W).mask)
 
 
 def test_a_masked_array_of_objects_keeps_its_mask() -> None:

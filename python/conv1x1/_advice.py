@@ -149,7 +149,7 @@ def _of_a_mapping(value: Any, name: str, what: str) -> tuple[str, str]:
     weights = [key for key in arrays if str(key).rpartition(".")[2] in _WEIGHTS] if name == "w" else []
     together = isinstance(value, dict) or hasattr(value, "data_vars")
     if not weights and together and len(arrays) == len(value) > 1 and len({*arrays.values()}) == 1:
-        return what, f"pass np.stack(list({name}.values()), -1)"
+        return what, f"pass {_stack(value.values())}(list({name}.values()), -1)"
     keys = weights or list(arrays)
     if not keys:
         return what, ""
@@ -280,7 +280,7 @@ def _of_fields(a: Any, name: str) -> str:
         structured_to_unstructured(a[fields][:0] if a.ndim else a[fields])
     except Exception:
         alike = fields and all(a.dtype[n].kind in "biuf" for n in fields)
-        return f"pass np.stack([{name}[n] for n in {fields!r}], -1)" if alike else ""
+        return f"pass {_stack([a])}([{name}[n] for n in {fields!r}], -1)" if alike else ""
     return f"import numpy.lib.recfunctions, and pass np.lib.recfunctions.structured_to_unstructured({part})"
 
 
@@ -295,7 +295,7 @@ def _of_parts(value: Any, a: Any, wrong: Any, name: str) -> str:
     if isinstance(wrong, np.ndarray) and a.size == 1:
         return f"pass {name}.item()"
     if isinstance(wrong, np.ndarray) and a.ndim == 1:
-        return f"pass np.stack({name})" if len({_shape(part) for part in a}) == 1 else _each(name)
+        return f"pass {_stack(a)}({name})" if len({_shape(part) for part in a}) == 1 else _each(name)
     return ""
 
 
@@ -357,6 +357,11 @@ def _ragged(value: Any, name: str) -> str:
     if name == "w" and len(shapes) == 2 and len(shapes[0]) > 1 and len(shapes[1]) == 1 and shapes[1][0] in shapes[0]:
         return f"{what}; for weights and their bias, pass w[0], bias=w[1]"
     return f"{what}; {_each(name)}" if name == "x" and min(map(len, shapes)) > 1 else what
+
+
+def _stack(parts: Any) -> str:
+    """NumPy's own loses masks."""
+    return "np.ma.stack" if any(isinstance(part, np.ma.MaskedArray) for part in parts) else "np.stack"
 
 
 def _each(name: str) -> str:

@@ -26,6 +26,8 @@ Finish: TypeAlias = Callable[[Array], Array]
 
 #: DLPack's numbers of devices whose memory the CPU reads: its own, and what CUDA and ROCm pin or manage for it.
 _HOSTS = (1, 3, 11, 13)
+#: How deep lists of masked arrays are looked for: the rows of a batch's images.
+_MOST_LISTS = 3
 
 
 def bare(value: ArrayLike) -> Array:
@@ -54,8 +56,13 @@ def unmasked(value: Any, name: str) -> Array:
 
 def _read(value: Any, name: str) -> Any:
     """What is no array of NumPy's, as one."""
-    if isinstance(value, (list, tuple)) and any(isinstance(part, np.ma.MaskedArray) for part in value):
-        raise TypeError(f"{name} is a {type(value).__name__} of masked arrays: pass np.ma.stack({name})")
+    if isinstance(value, (list, tuple)) and (depth := _depth_of_masks(value)):
+        stacked = f"np.ma.stack({name})"
+        if depth > 1:  # step by step
+            stacked = f"[np.ma.stack(one) for one in {name}]"
+        if depth > 2:
+            stacked = f"[[np.ma.stack(one) for one in more] for more in {name}]"
+        raise TypeError(f"{name} is a {type(value).__name__} of masked arrays: pass {stacked}")
     elsewhere = ""
     try:
         if hasattr(type(value), "__dlpack__"):
@@ -70,6 +77,17 @@ def _read(value: Any, name: str) -> Any:
 
         raise unreadable(value, name, error) from error
     raise TypeError(elsewhere)
+
+
+def _depth_of_masks(value: Any, depth: int = 1) -> int:
+    """In which list of lists there are masked arrays, whose masks NumPy would lose; 0 where there are none."""
+    for part in value:
+        if isinstance(part, np.ma.MaskedArray):
+            return depth
+        inner = isinstance(part, (list, tuple)) and depth < _MOST_LISTS and _depth_of_masks(part, depth + 1)
+        if inner:
+            return inner
+    return 0
 
 
 def bfloat16(what: str) -> Any:
