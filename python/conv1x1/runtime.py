@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from _thread import allocate_lock  # what `threading` has, without the time to import that
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,9 @@ from . import _check, _conv1x1
 _MOST_THREADS = 2**31 - 1
 # Whose kernels an instruction set uses for all that it has none of its own for.
 _BUILDS_ON = {"avx512vnni": "avx512", "neondot": "neon"}
-_restriction: tuple[str | None, str | None, str | None] = (None, None, None)
+# What the blocks of `restricted` ask for that have not ended, in the order in which they began.
+_restrictions: list[list[str | None]] = [[None, None, None]]
+_restricting = allocate_lock()
 
 
 def get_num_threads() -> int:
@@ -95,17 +98,18 @@ def num_threads(n: int) -> Iterator[None]:
 def restricted(isa: str | None = None, kernel: str | None = None, orientation: str | None = None) -> Iterator[None]:
     """Plan with one instruction set, kernel or orientation, where type and order fit, inside a `with` block.
 
-    For tests and measurements; the results are the same.
+    For tests and measurements; the results are the same. Blocks may overlap, as those of `num_threads` may.
     """
-    global _restriction
-    before, wanted = _restriction, (isa, kernel, orientation)
-    _conv1x1.restrict(*wanted)
-    _restriction = wanted
+    wanted = [isa, kernel, orientation]
+    with _restricting:
+        _conv1x1.restrict(*wanted)
+        _restrictions.append(wanted)
     try:
         yield
     finally:
-        _conv1x1.restrict(*before)
-        _restriction = before
+        with _restricting:
+            _restrictions[:] = [others for others in _restrictions if others is not wanted]
+            _conv1x1.restrict(*_restrictions[-1])
 
 
 def show_config() -> None:
