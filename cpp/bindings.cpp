@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
@@ -49,7 +50,7 @@ struct ElementType {
 std::vector<int>& bfloat16_numbers = *new std::vector<int>;  // never destroyed: see cpu.cpp
 
 // NumPy's number for a type; none for bfloat16, which has several.
-int type_number(DType dtype) {
+constexpr int type_number(DType dtype) {
   using api = py::detail::npy_api;
   switch (dtype) {
     case DType::float32: return api::NPY_FLOAT_;
@@ -76,7 +77,7 @@ const char* type_name(DType dtype) {
   return names[static_cast<size_t>(dtype)];
 }
 
-int type_number(ElementType type) {
+constexpr int type_number(ElementType type) {
   using api = py::detail::npy_api;
   if (!type.is_complex) return type_number(type.dtype);
   return type.dtype == DType::float64 ? api::NPY_CDOUBLE_ : api::NPY_CFLOAT_;
@@ -88,19 +89,36 @@ const char* type_name(ElementType type) {
 
 int number_of(PyObject* descr) { return py::detail::array_descriptor1_proxy(descr)->type_num; }
 
+struct BuiltinType {
+  bool known = false;
+  ElementType type{DType::float32};
+};
+
+// NumPy's own types, by their numbers.
+constexpr auto builtin_types = [] {
+  using api = py::detail::npy_api;
+  std::array<BuiltinType, 24> types{};
+  // Where long and long long are both of 64 bits, or int and long both of 32.
+  types[api::NPY_LONG_] = {true, {sizeof(long) == 8 ? DType::int64 : DType::int32}};
+  types[api::NPY_ULONG_] = {true, {sizeof(long) == 8 ? DType::uint64 : DType::uint32}};
+  types[api::NPY_LONGLONG_] = {true, {DType::int64}};
+  types[api::NPY_ULONGLONG_] = {true, {DType::uint64}};
+  for (size_t i = 0; i < dtype_count; ++i) {
+    const int number = type_number(static_cast<DType>(i));
+    if (number >= 0) types[static_cast<size_t>(number)] = {true, {static_cast<DType>(i)}};
+  }
+  for (DType half : {DType::float32, DType::float64})
+    types[static_cast<size_t>(type_number(ElementType{half, true}))] = {true, {half, true}};
+  return types;
+}();
+
 // The type that a NumPy descriptor means, if it is supported.
 std::optional<ElementType> dtype_of(PyObject* descr) {
   const int number = number_of(descr);
-  for (size_t i = 0; i < dtype_count; ++i)
-    if (number == type_number(static_cast<DType>(i))) return ElementType{static_cast<DType>(i)};
-  for (DType half : {DType::float32, DType::float64})
-    if (number == type_number(ElementType{half, true})) return ElementType{half, true};
-  // Where long and long long are both of 64 bits, or int and long both of 32.
-  using api = py::detail::npy_api;
-  if (number == api::NPY_LONGLONG_ && sizeof(long long) == 8) return ElementType{DType::int64};
-  if (number == api::NPY_ULONGLONG_ && sizeof(long long) == 8) return ElementType{DType::uint64};
-  if (number == api::NPY_LONG_) return ElementType{sizeof(long) == 8 ? DType::int64 : DType::int32};
-  if (number == api::NPY_ULONG_) return ElementType{sizeof(long) == 8 ? DType::uint64 : DType::uint32};
+  if (number >= 0 && static_cast<size_t>(number) < builtin_types.size()) {
+    const BuiltinType& builtin = builtin_types[static_cast<size_t>(number)];
+    return builtin.known ? std::optional(builtin.type) : std::nullopt;
+  }
   if (std::find(bfloat16_numbers.begin(), bfloat16_numbers.end(), number) != bfloat16_numbers.end())
     return ElementType{DType::bfloat16};
   return std::nullopt;
@@ -510,7 +528,6 @@ std::optional<bool> compute(const Settings& s, const Weights& weights, DType ari
 
 // As choose_types; for integers it takes arithmetic.
 Refusal choose(const Settings& s, Range x, const Range* residual, const DType* asked, Types& types) {
-  if (!is_integer(x.dtype)) return choose_types(x, residual, s.factors, asked, types);
   const DefaultArithmetic arithmetic_mode;
   return choose_types(x, residual, s.factors, asked, types);
 }
@@ -561,6 +578,11 @@ struct Operands {
 // for exact sums, what they hold. Returns as `look_up`.
 std::optional<bool> settle_types(const Settings& s, const Geometry& g, const DType* asked, int threads, bool pinned,
                                  Operands& o, Types& types, Refusal& refusal) {
+  if (!is_integer(o.x.dtype)) {
+    o.x_range.dtype = o.x.dtype;
+    refusal = choose_types(o.x_range, nullptr, s.factors, asked, types);
+    return true;
+  }
   o.x_range = range_of(o.x.dtype);
   if (o.adds) o.residual_range = range_of(o.residual.dtype);
   refusal = choose(s, o.x_range, o.added(), asked, types);

@@ -6,22 +6,6 @@
 
 namespace conv1x1 {
 
-size_t size_of(DType dtype) {
-  switch (dtype) {
-    case DType::float64:
-    case DType::int64:
-    case DType::uint64: return 8;
-    case DType::float32:
-    case DType::int32:
-    case DType::uint32: return 4;
-    case DType::float16:
-    case DType::bfloat16:
-    case DType::uint16:
-    case DType::int16: return 2;
-    default: return 1;
-  }
-}
-
 size_t channels_together(Operand operand) { return is_quads(operand) ? 4 : operand == Operand::int16_pairs ? 2 : 1; }
 
 DType sums_of(Operand operand) {
@@ -31,10 +15,6 @@ DType sums_of(Operand operand) {
 bool is_quads(Operand operand) { return operand == Operand::int8_quads || operand == Operand::signed_quads; }
 
 DType pixels_of_quads(Operand operand) { return operand == Operand::int8_quads ? DType::uint8 : DType::int8; }
-
-bool is_integer(DType dtype) {
-  return dtype != DType::float32 && dtype != DType::float64 && dtype != DType::float16 && dtype != DType::bfloat16;
-}
 
 namespace {
 

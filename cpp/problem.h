@@ -14,9 +14,14 @@ namespace conv1x1 {
 
 constexpr int max_rank = 64;
 
-size_t size_of(DType);
+constexpr size_t size_of(DType dtype) {
+  constexpr unsigned char sizes[dtype_count] = {4, 8, 4, 2, 2, 1, 1, 2, 2, 1, 8, 4, 8};
+  return sizes[static_cast<size_t>(dtype)];
+}
 constexpr size_t log2_of(size_t size) { return size == 1 ? 0 : size == 2 ? 1 : size == 4 ? 2 : 3; }
-bool is_integer(DType);  // booleans included
+constexpr bool is_integer(DType dtype) {  // booleans included
+  return dtype != DType::float32 && dtype != DType::float64 && dtype != DType::float16 && dtype != DType::bfloat16;
+}
 
 // Channels that kernels of this kind multiply together, and the type of their sums.
 size_t channels_together(Operand);
