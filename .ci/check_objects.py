@@ -83,7 +83,7 @@ def main(build: Path, prefix: str = "", *isas: str) -> int:
         wrong += len(found)
     if not on_x86:
         return 1 if wrong else 0
-    core = sorted(build.glob("CMakeFiles/*.dir/cpp/*.o"))
+    core = sorted(set(build.glob("CMakeFiles/*.dir/cpp/**/*.o")) - set(objects.values()))
     found = [f"{path.name} {complaint}" for path in core for complaint in foreign_instructions(path, "baseline")]
     print(f"{len(core)} other objects: {'; '.join(found[:8]) or 'nothing above the baseline'}")
     return 1 if wrong or found or not core else 0

@@ -243,8 +243,9 @@ def test_nothing_is_turned_unasked(exact: Any) -> None:
         (image, -1, image.T, 0),
     ):
         expected = Conv1x1(w, channel_axis=axis).plan(plain)
-        assert Conv1x1(w, channel_axis=view_axis).plan(view) == expected
-        assert explain(view, w, channel_axis=view_axis).plan == expected
+        plan = Conv1x1(w, channel_axis=view_axis).plan(view)
+        assert explain(view, w, channel_axis=view_axis).plan == plan
+        assert plan | {"memory_order": expected["memory_order"]} == expected
 
 
 # ------------------------------------------------------------------------------------------------ turned in boxes

@@ -1,0 +1,293 @@
+#include "call.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "../conv.h"
+#include "../fp_environment.h"
+#include "../largest.h"
+#include "../plan.h"
+#include "../thread_pool.h"
+#include "selection.h"
+
+namespace conv1x1 {
+
+namespace {
+
+// Below this, giving up the GIL costs more than another thread could gain.
+constexpr double worth_releasing_microseconds = 20;
+
+constexpr size_t elements_worth_releasing = size_t{1} << 17;
+
+// What a call needs besides its data, shared by all calls of the same shape.
+struct Prepared {
+  std::vector<ptrdiff_t> key;
+  Problem problem;
+  Plan plan;
+};
+
+// The most recent shapes. The GIL guards it; a call holds on to what it got.
+class Preparations {
+ public:
+  std::shared_ptr<const Prepared> get(const Settings& s, const Weights& weights, Form form, DType arithmetic,
+                                      const Array& x, const Array& y, const Array* residual, const Geometry& g,
+                                      int threads) {
+    ptrdiff_t key[8 + 5 * max_rank];
+    size_t n = 0;
+    const auto add = [&](size_t value) { key[n++] = static_cast<ptrdiff_t>(value); };
+    const auto type_of = [](const Array& a) { return static_cast<size_t>(a.dtype) * 4 + a.swapped * 2 + a.is_complex; };
+    add(type_of(x) | type_of(y) << 8 | (residual ? type_of(*residual) + 1 : 0) << 16 |
+        static_cast<size_t>(arithmetic) << 24 | static_cast<size_t>(s.keep_axis) << 32 |
+        static_cast<size_t>(weights.narrow()) << 33 | static_cast<size_t>(s.factors.quantized) << 34 |
+        static_cast<size_t>(weights.has_bias()) << 35 | static_cast<size_t>(form) << 36);
+    add(static_cast<size_t>(x.rank) << 32 | static_cast<size_t>(g.axis));
+    add(weights.groups);
+    add(s.out_channels);
+    add(static_cast<size_t>(threads));
+    const auto add_all = [&](const ptrdiff_t* values, int count) {
+      for (int i = 0; i < count; ++i) key[n++] = values[i];
+    };
+    add_all(x.shape, x.rank);
+    for (int i = 0; i < x.rank; ++i) add(static_cast<size_t>(x.strides[i]) * g.steps[i]);
+    add_all(y.strides, y.rank);
+    if (s.stride_count >= 0 || s.strides[0] != 1) add_all(y.shape, y.rank);
+    if (residual) add_all(residual->strides, residual->rank);
+
+    size_t hash = 0;
+    for (size_t i = 0; i < n; ++i) hash = (hash ^ static_cast<size_t>(key[i])) * 0x9e3779b97f4a7c15u;
+    std::shared_ptr<const Prepared>& slot = slots_[hash >> 56];
+    if (!slot || slot->key.size() != n || std::memcmp(slot->key.data(), key, n * sizeof(ptrdiff_t)) != 0) {
+      auto made = std::make_shared<Prepared>();
+      made->key.assign(key, key + n);
+      made->problem = make_problem(arithmetic, x, y, residual, g.axis, s.keep_axis, g.steps, weights.groups,
+                                   s.out_channels, form, weights.has_bias());
+      made->problem.quantized = s.factors.quantized;
+      made->problem.narrow_weights = weights.narrow();
+      made->plan = make_plan(made->problem, machine(), threads);
+      slot = std::move(made);
+    }
+    return slot;
+  }
+
+  void clear() {
+    for (auto& slot : slots_) slot.reset();
+  }
+
+ private:
+  std::shared_ptr<const Prepared> slots_[256];
+};
+
+Preparations& preparations() {
+  static Preparations& the_preparations = *new Preparations;  // never destroyed: see cpu.cpp
+  return the_preparations;
+}
+
+// One convolution of real numbers, as its arrays lay there when it was planned.
+struct Planned {
+  Data data;
+  Form form;
+  std::shared_ptr<const Prepared> prepared;
+};
+
+// As `compute`.
+std::optional<bool> run_planned(const Settings& s, const Weights& weights, const Planned& planned, bool pinned) {
+  const Plan& plan = planned.prepared->plan;
+  if (plan.tiles == 0) return true;  // and nothing is packed, which 2**40 filters of no channels would take long to
+  const bool releases = plan.microseconds >= worth_releasing_microseconds;
+  if (releases && !pinned) return std::nullopt;
+  const Layer layer{planned.data, &planned.prepared->problem, &plan,
+                    &weights.packed(plan.family->operand, plan.family->width, planned.form), s.epilogue};
+  if (!releases) return convolve(&layer, 1, nullptr, nullptr);
+  WithoutGil without_gil;
+  Interruption interruption(without_gil);
+  return convolve(&layer, 1, Interruption::asked, &interruption);
+}
+
+}  // namespace
+
+Form form_of(const Weights& weights, const Array& x) {
+  return !weights.is_complex() ? Form::plain : x.is_complex ? Form::pairs : Form::doubled;
+}
+
+namespace {
+
+// What became of a call: false with a Python error set when a signal handler raised; nothing where pins are missing.
+std::optional<bool> compute(const Settings& s, const Weights& weights, DType arithmetic, const Array& x, const Array& y,
+                            const Array* residual, const Geometry& g, int threads, bool pinned) {
+  const auto planned = [&](Form form, DType type, const Array& pixels, const Array& sums, const Array* added) {
+    return Planned{{pixels.data, sums.data, added ? added->data : nullptr},
+                   form,
+                   preparations().get(s, weights, form, type, pixels, sums, added, g, threads)};
+  };
+  const Form form = form_of(weights, x);
+  if (form != Form::plain || x.is_complex || !y.is_complex)
+    return run_planned(s, weights, planned(form, arithmetic, x, y, residual), pinned);
+  // What is imaginary in the result of real filters over real pixels comes from the bias and the residual alone.
+  const Array real_y = part_of(y, false), imaginary_y = part_of(y, true);
+  Array real_residual, imaginary_residual;
+  if (residual) real_residual = part_of(*residual, false);
+  const bool adds = residual && residual->is_complex;
+  if (adds) imaginary_residual = part_of(*residual, true);
+  Array no_pixels = x;
+  no_pixels.dtype = real_y.dtype;
+  // Both are planned before either runs: where that gives up the GIL, shapes and types may be set anew.
+  const Planned real = planned(form, arithmetic, x, real_y, residual ? &real_residual : nullptr),
+                imaginary = planned(Form::imaginary, real_y.dtype, no_pixels, imaginary_y,
+                                    adds ? &imaginary_residual : nullptr);
+  const std::optional<bool> done = run_planned(s, weights, real, pinned);
+  if (!done || !*done) return done;
+  return run_planned(s, weights, imaginary, pinned);
+}
+
+// The range of the numbers that a call reads of an array. False with a Python error set when a signal handler raised;
+// nothing where pins are missing.
+std::optional<bool> look_up(const Array& a, int threads, bool pinned, Range& range) {
+  size_t count = 1;
+  for (int i = 0; i < a.rank; ++i) count *= static_cast<size_t>(a.shape[i]);
+  uint64_t found = 0;
+  const KernelTable& table = *machine().table;
+  if (count < elements_worth_releasing) {
+    largest(table, a, 1, nullptr, nullptr, found);
+  } else {
+    if (!pinned) return std::nullopt;
+    WithoutGil without_gil;
+    Interruption interruption(without_gil);
+    if (!largest(table, a, threads, Interruption::asked, &interruption, found)) return false;
+  }
+  range.largest = bound(found);
+  return true;
+}
+
+}  // namespace
+
+Refusal choose(const Settings& s, Range x, const Range* residual, const DType* asked, Types& types) {
+  const DefaultArithmetic arithmetic_mode;
+  return choose_types(x, residual, s.factors, asked, types);
+}
+
+std::optional<bool> settle_types(const Settings& s, const Geometry& g, const DType* asked, int threads, bool pinned,
+                                 Operands& o, Types& types, Refusal& refusal) {
+  if (!is_integer(o.x.dtype)) {
+    o.x_range.dtype = o.x.dtype;
+    refusal = choose_types(o.x_range, nullptr, s.factors, asked, types);
+    return true;
+  }
+  o.x_range = range_of(o.x.dtype);
+  if (o.adds) o.residual_range = range_of(o.residual.dtype);
+  refusal = choose(s, o.x_range, o.added(), asked, types);
+  const bool wide_x = is_wide(o.x.dtype), wide_residual = o.adds && is_wide(o.residual.dtype);
+  if (refusal != Refusal::inexact || !(wide_x || wide_residual)) return true;
+  o.keep_shapes();
+  std::optional<bool> done = true;
+  if (wide_x) {
+    ptrdiff_t shape[max_rank], strides[max_rank];  // of the pixels that the call's stride takes
+    for (int i = 0; i < o.x.rank; ++i) {
+      const ptrdiff_t step = static_cast<ptrdiff_t>(g.steps[i]);
+      shape[i] = o.x.shape[i] ? (o.x.shape[i] - 1) / step + 1 : 0;
+      strides[i] = shape[i] > 1 ? o.x.strides[i] * step : 0;
+    }
+    Array taken = o.x;
+    taken.shape = shape;
+    taken.strides = strides;
+    done = look_up(taken, threads, pinned, o.x_range);
+  }
+  if (done && *done && wide_residual) done = look_up(o.residual, threads, pinned, o.residual_range);
+  if (done && *done) refusal = choose(s, o.x_range, o.added(), asked, types);
+  return done;
+}
+
+PyObject* not_canonical() {
+  Py_INCREF(Py_NotImplemented);
+  return Py_NotImplemented;
+}
+
+bool may_be_complex(const Settings& s, Types& types) {
+  if (s.epilogue.activation != Activation::none || s.factors.quantized || (s.result && !s.result->is_complex))
+    return false;
+  if (types.result != DType::float64) types.result = DType::float32;
+  return true;
+}
+
+std::optional<PyObject*> call(const Settings& s, const Weights& weights, PyObject* x_object, PyObject* residual_object,
+                              PyObject* out_object, PyObject* threads_object, bool checked, Attempt& attempt) {
+  Operands operands;
+  Array &x = operands.x, &residual = operands.residual, &out = operands.out;
+  Geometry g;
+  if (!view(x_object, x) || !locate(s, weights, x, g) || (s.pixels && x.dtype != *s.pixels)) return not_canonical();
+  const auto fits = [&](const Array& a) { return std::equal(a.shape, a.shape + a.rank, g.shape, g.shape + g.rank); };
+  const bool adds = operands.adds = residual_object != Py_None;
+  if (adds && (!view(residual_object, residual, checked) || !fits(residual))) return not_canonical();
+  int threads = get_num_threads();
+  if (threads_object != Py_None) {
+    if (!PyLong_CheckExact(threads_object)) return not_canonical();
+    const long n = clamped(threads_object);
+    if (n < 1) return not_canonical();
+    threads = static_cast<int>(std::min<long>(n, std::numeric_limits<int>::max()));
+  }
+
+  bool in_place = false;
+  const DType* asked = s.result ? &s.result->dtype : nullptr;
+  bool is_complex = x.is_complex || s.is_complex || (adds && residual.is_complex);
+  if (out_object != Py_None) {
+    if (!view(out_object, out, checked) || !fits(out) || !writeable(out_object) || !is_result(out.dtype) ||
+        (s.result && (s.result->dtype != out.dtype || s.result->is_complex != out.is_complex)))
+      return not_canonical();
+    if (is_complex && !out.is_complex) return not_canonical();
+    is_complex = out.is_complex;
+    asked = &out.dtype;
+    in_place = !may_overlap(out, x) && !(adds && may_overlap(out, residual)) && !may_overlap_itself(out);
+    if (!in_place && !attempt.pinned) return std::nullopt;  // a copy to it may give up the GIL
+  }
+  Types types;
+  Refusal refusal;
+  const std::optional<bool> settled = settle_types(s, g, asked, threads, attempt.pinned, operands, types, refusal);
+  if (!settled) return std::nullopt;
+  if (!*settled) return nullptr;
+  if (refusal != Refusal::none) return not_canonical();
+  if (is_complex && !may_be_complex(s, types)) return not_canonical();
+  const auto run = [&](const Array& y) {
+    return compute(s, weights, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads, attempt.pinned);
+  };
+  if (in_place) {
+    const std::optional<bool> done = run(out);
+    if (!done) return std::nullopt;
+    if (!*done) return nullptr;
+    Py_INCREF(out_object);
+    return out_object;
+  }
+  const bool copied = out_object != Py_None;
+  const ElementType result_type{types.result, is_complex};
+  int number = type_number(result_type);
+  if (types.result == DType::bfloat16)  // the one that was asked for, or else x's
+    number = copied     ? number_of(py::detail::array_proxy(out_object)->descr)
+             : s.result ? s.result_number
+                        : number_of(py::detail::array_proxy(x_object)->descr);
+  // As x lies; what is copied to `out` afterwards, as `out` does.
+  const bool c_order = contiguous(copied ? out_object : x_object);
+  ptrdiff_t strides[max_rank];
+  if (!c_order) lie_as(copied ? out : x, g, result_type, strides);
+  py::object result = std::move(attempt.result);
+  Array y;
+  if (!result || !view(result.ptr(), y) || y.dtype != types.result || y.is_complex != is_complex || !fits(y)) {
+    result = py::reinterpret_steal<py::object>(
+        new_array(g.rank, g.shape, c_order ? nullptr : strides, number));  // which runs no Python
+    if (!result || !view(result.ptr(), y)) return nullptr;
+  }
+  const std::optional<bool> done = run(y);
+  if (!done) {
+    attempt.result = std::move(result);
+    return std::nullopt;
+  }
+  if (!*done) return nullptr;
+  if (!copied) return result.release().ptr();
+  if (py::detail::npy_api::get().PyArray_CopyInto_(out_object, result.ptr()) != 0) return nullptr;
+  Py_INCREF(out_object);
+  return out_object;
+}
+
+void forget_plans() { preparations().clear(); }
+
+}  // namespace conv1x1

@@ -1,0 +1,85 @@
+// A call, from arrays to the result: types settled, plan looked up, result allocated, the GIL given up where that pays.
+//
+// A call that is canonical (ndarrays of supported types and fitting shapes) runs from here. One that is not, wrong or
+// merely unusual, is handed to Python (`_check`), which says what is wrong or makes it canonical.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <initializer_list>
+#include <optional>
+
+#include "../problem.h"
+#include "../result.h"
+#include "../weights.h"
+#include "arrays.h"
+#include "gil.h"
+#include "settings.h"
+
+namespace conv1x1 {
+
+// A call is attempted as its arrays lie there: nothing between a look at them and the end runs Python or gives up the
+// GIL. Where it has to, it is attempted once more with its arrays pinned.
+struct Attempt {
+  bool pinned = false;
+  py::object result;  // that the attempt before has made
+};
+
+// Runs attempt(Attempt&), which gives a result (null with an error set), or nothing where `arrays` must be pinned
+// first.
+template <class Body>
+PyObject* attempt_call(std::initializer_list<PyObject*> arrays, Body body) {
+  Attempt attempt;
+  if (const std::optional<PyObject*> done = body(attempt)) return *done;
+  const Pins pins(arrays);
+  attempt.pinned = true;
+  return *body(attempt);
+}
+
+// The arrays of a call that its types depend on.
+struct Operands {
+  Array x, residual, out;
+  bool adds = false;
+  Range x_range{}, residual_range{};  // once the types are settled
+
+  const Range* added() const { return adds ? &residual_range : nullptr; }
+
+  // Takes shapes and strides out of the ndarrays, where others may set them while the GIL is given up.
+  void keep_shapes() {
+    ptrdiff_t* to = kept_;
+    for (Array* a : {&x, &residual, &out})
+      for (const ptrdiff_t** numbers : {&a->shape, &a->strides}) {
+        std::copy_n(*numbers, a->rank, to);
+        *numbers = to;
+        to += a->rank;
+      }
+  }
+
+ private:
+  ptrdiff_t kept_[6 * max_rank];
+};
+
+// As choose_types; for integers it takes arithmetic.
+Refusal choose(const Settings& s, Range x, const Range* residual, const DType* asked, Types& types);
+
+// Chooses the types of a call. Of wide integers all that their types can hold is reckoned with; where that is too much
+// for exact sums, what they hold. False with an error set; nothing where the arrays must be pinned first.
+std::optional<bool> settle_types(const Settings& s, const Geometry& g, const DType* asked, int threads, bool pinned,
+                                 Operands& o, Types& types, Refusal& refusal);
+
+// Whether a result of these types can be one of complex numbers, whose parts are float32 or float64; they are then.
+bool may_be_complex(const Settings& s, Types& types);
+
+Form form_of(const Weights&, const Array& x);
+
+PyObject* not_canonical();
+
+// The result as a new reference; NotImplemented for a call that is not canonical; null with an error set; nothing where
+// the arrays must be pinned first.
+std::optional<PyObject*> call(const Settings& s, const Weights& weights, PyObject* x_object, PyObject* residual_object,
+                              PyObject* out_object, PyObject* threads_object, bool checked, Attempt& attempt);
+
+// Plans are made anew: the kernels that they choose among are others.
+void forget_plans();
+
+}  // namespace conv1x1

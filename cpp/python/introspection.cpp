@@ -1,0 +1,172 @@
+#include "introspection.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <vector>
+
+#include "../cpu.h"
+#include "../plan.h"
+#include "../thread_pool.h"
+#include "../weights.h"
+#include "arrays.h"
+#include "call.h"
+#include "gil.h"
+#include "selection.h"
+
+namespace conv1x1 {
+
+namespace {
+
+// The blocks that set the number of threads and have not ended, in the order in which they began; the GIL guards them.
+struct ThreadsBlock {
+  long id;
+  int before;  // the number to go back to
+};
+
+std::vector<ThreadsBlock>& threads_blocks = *new std::vector<ThreadsBlock>;  // never destroyed: see cpu.cpp
+
+// The fastest of some tries of about a millisecond each: the work of one, over its time.
+template <class Try>
+double fastest(double work, Try once) {
+  double best = 0;
+  for (int i = 0; i < 12; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    const volatile double done = once();
+    static_cast<void>(done);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    best = std::max(best, work / seconds.count());
+  }
+  return best;
+}
+
+}  // namespace
+
+long begin_threads(int n) {
+  static long id = 0;
+  threads_blocks.push_back({++id, get_num_threads()});
+  set_num_threads(n);
+  return id;
+}
+
+void end_threads(long id) {
+  const auto block = std::find_if(threads_blocks.begin(), threads_blocks.end(),
+                                  [id](const ThreadsBlock& other) { return other.id == id; });
+  if (block == threads_blocks.end()) return;
+  if (block + 1 == threads_blocks.end())
+    set_num_threads(block->before);
+  else
+    (block + 1)->before = block->before;
+  threads_blocks.erase(block);
+}
+
+py::list list_kernels() {
+  py::list list;
+  for (size_t i = 0; i < isa_count; ++i) {
+    const Isa isa = static_cast<Isa>(i);
+    const KernelTable* table = kernels(isa, cpu());
+    if (!table) continue;
+    const auto add = [&](const std::string& name, const char* method, DType dtype, Order order, size_t rows,
+                         size_t lanes) {
+      py::dict d;
+      d["name"] = name;
+      d["isa"] = isa_name(isa);
+      d["method"] = method;
+      d["dtype"] = type_name(dtype);
+      d["order"] = order_name(order);
+      d["rows"] = rows;
+      d["lanes"] = lanes;
+      d["supported"] = cpu().supports[i];
+      list.append(d);
+    };
+    for (size_t f = 0; f < table->family_count; ++f) {
+      const MultiplyFamily& family = table->families[f];
+      if (isa_of(family.operand, isa) != isa) continue;
+      for (size_t v = 1; v <= family.max_vectors; ++v)
+        add(kernel_name(family, isa, v), "multiply", sums_of(family.operand), Order::chain, family.max_rows[v - 1],
+            v * family.width);
+    }
+    if (isa_of(Operand::float32, isa) != isa) continue;
+    for (DType dtype : {DType::float32, DType::float64})
+      for (const char* method : special_methods)
+        add(kernel_name(method, dtype, isa), method, dtype,
+            std::strcmp(method, "few_channels") == 0 ? Order::chain : Order::lanes, 1, 4);
+  }
+  return list;
+}
+
+void restrict_to(const std::optional<std::string>& isa, const std::optional<std::string>& kernel,
+                 const std::optional<std::string>& orientation) {
+  Selection wanted{isa ? isa_from_name(*isa, cpu()) : default_isa(), {}};
+  if (orientation) {
+    for (Orientation o : {Orientation::pixels_as_rows, Orientation::pixels_as_lanes})
+      if (*orientation == orientation_name(o)) wanted.only.orientation = o;
+    if (!wanted.only.orientation) throw py::value_error("no orientation '" + *orientation + "'");
+  }
+  bool found = !kernel;
+  for (size_t i = 0; i < isa_count && !found; ++i) {
+    const KernelTable* table = cpu().supports[i] ? kernels(static_cast<Isa>(i), cpu()) : nullptr;
+    if (!table || (isa && table->isa != wanted.isa)) continue;
+    const auto take = [&](const MultiplyFamily* family, size_t vectors) {
+      wanted = {table->isa, {family, vectors, wanted.only.orientation}};
+      found = true;
+    };
+    for (size_t f = 0; f < table->family_count; ++f)
+      for (size_t v = 1; v <= table->families[f].max_vectors; ++v)
+        if (*kernel == kernel_name(table->families[f], table->isa, v)) take(&table->families[f], v);
+    for (const char* method : special_methods)
+      for (DType dtype : {DType::float32, DType::float64})
+        if (*kernel == kernel_name(method, dtype, table->isa)) take(nullptr, 0);
+  }
+  if (!found) throw py::value_error("no kernel '" + *kernel + "' that this CPU can run; see _conv1x1.kernels()");
+  selection() = wanted;
+  forget_plans();
+}
+
+py::dict config() {
+  py::dict d;
+  py::list built, supported;
+  for (size_t i = 0; i < isa_count; ++i) {
+    if (kernels(static_cast<Isa>(i), cpu())) built.append(isa_name(static_cast<Isa>(i)));
+    if (cpu().supports[i]) supported.append(isa_name(static_cast<Isa>(i)));
+  }
+  d["compiler"] = CONV1X1_COMPILER;
+  d["cpu"] = cpu().name;
+  d["isas_built"] = built;
+  d["isas_supported"] = supported;
+  d["isa"] = isa_name(selection().isa);
+  d["fused"] = machine().table->fused;
+  d["threads"] = get_num_threads();
+  return d;
+}
+
+double peak_gflops(const std::string& dtype) {
+  const KernelTable& table = *machine().table;
+  size_t type = static_cast<size_t>(dtype == "float64" ? Operand::float64 : Operand::float32);
+  if (dtype == "int8") {
+    for (Operand operand : {Operand::int16_pairs, Operand::int8_quads, Operand::signed_quads})
+      if (table.multiply_adds[static_cast<size_t>(operand)]) type = static_cast<size_t>(operand);
+  } else if (dtype != "float32" && dtype != "float64") {
+    throw py::value_error("expected 'float32', 'float64' or 'int8', got '" + dtype + "'");
+  }
+  const size_t rounds = 100000;
+  const WithoutGil without_gil;
+  return fastest(1e-9 * static_cast<double>(rounds * table.multiply_adds_flop[type]),
+                 [&] { return table.multiply_adds[type](rounds); });
+}
+
+double read_gbs(size_t bytes) {
+  bytes = std::max<size_t>(bytes / 1024, 1) * 1024;
+  const KernelTable& table = *machine().table;
+  const Buffer buffer = allocate(bytes);
+  std::memset(buffer.get(), 0, bytes);
+  const size_t times = std::max<size_t>((size_t{32} << 20) / bytes, 1);
+  const WithoutGil without_gil;
+  return fastest(1e-9 * static_cast<double>(bytes * times), [&] {
+    double sum = 0;
+    for (size_t i = 0; i < times; ++i) sum += table.read_through(buffer.get(), bytes);
+    return sum;
+  });
+}
+
+}  // namespace conv1x1

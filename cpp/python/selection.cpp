@@ -1,0 +1,49 @@
+#include "selection.h"
+
+#include <cstdlib>
+#include <stdexcept>
+#include <type_traits>
+
+namespace conv1x1 {
+
+Isa default_isa() {
+  try {
+    static const Isa isa = best_isa(cpu(), std::getenv("CONV1X1_MAX_ISA"));
+    return isa;
+  } catch (const std::invalid_argument& error) {
+    throw std::invalid_argument(std::string("CONV1X1_MAX_ISA: ") + error.what());
+  }
+}
+
+Selection& selection() {
+  static_assert(std::is_trivially_destructible_v<Selection>);
+  static Selection current{default_isa(), {}};
+  return current;
+}
+
+Machine machine() { return {kernels(selection().isa, cpu()), selection().only, cpu().halves_pair_up, cpu().l2_bytes}; }
+
+Isa isa_of(Operand operand, Isa isa) {
+  if (is_quads(operand)) return isa;
+  return isa == Isa::avx512vnni ? Isa::avx512 : isa == Isa::neondot ? Isa::neon : isa;
+}
+
+std::string kernel_name(const MultiplyFamily& family, Isa isa, size_t vectors) {
+  static constexpr const char* names[operand_count] = {"_f32_", "_f64_", "_i16_", "_i8_", "_i8_"};
+  return std::string(isa_name(isa_of(family.operand, isa))) + names[static_cast<size_t>(family.operand)] +
+         std::to_string(family.max_rows[vectors - 1]) + "x" + std::to_string(vectors * family.width) +
+         (family.turned ? "_lanes" : "");
+}
+
+std::string kernel_name(const char* special_method, DType arithmetic, Isa isa) {
+  return std::string(isa_name(isa_of(Operand::float32, isa))) + (arithmetic == DType::float64 ? "_f64_" : "_f32_") +
+         special_method;
+}
+
+const char* order_name(Order order) { return order == Order::chain ? "chain" : "lanes"; }
+
+const char* orientation_name(Orientation o) {
+  return o == Orientation::pixels_as_rows ? "pixels_as_rows" : "pixels_as_lanes";
+}
+
+}  // namespace conv1x1

@@ -1,0 +1,34 @@
+// Which kernels plans choose among (the instruction set in use, what `restricted` asks for), and their names.
+#pragma once
+
+#include <string>
+
+#include "../cpu.h"
+#include "../plan.h"
+
+namespace conv1x1 {
+
+// The instruction set in use, and what `restricted` asks for; the GIL guards it.
+struct Selection {
+  Isa isa;
+  Restriction only;
+};
+
+// Found once, at import: what the environment holds later does not matter.
+Isa default_isa();
+
+Selection& selection();
+Machine machine();
+
+// The instruction set that an operand's kernels are of: those of quads come to the ones that are there without.
+Isa isa_of(Operand operand, Isa isa);
+
+std::string kernel_name(const MultiplyFamily&, Isa, size_t vectors);
+std::string kernel_name(const char* special_method, DType arithmetic, Isa);
+
+constexpr const char* special_methods[] = {"few_filters", "few_filters_lanes", "few_channels"};
+
+const char* order_name(Order);
+const char* orientation_name(Orientation);
+
+}  // namespace conv1x1
