@@ -267,8 +267,8 @@ Compared check_every_kernel(const uint8_t* data, size_t count) {
         channel = x.get(from);
         ++from[g.axis];
       }
-      const double added = residual.get(index);
-      y.put(index, definition(pixel, g.filter(index), adds ? &added : nullptr));
+      const double addend = residual.get(index);
+      y.put(index, definition(pixel, g.filter(index), adds ? &addend : nullptr));
     });
     expected[fused] = y.image();
   }
