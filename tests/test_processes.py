@@ -145,6 +145,7 @@ calls = {
     "small": lambda: layer(pixel),
     "made canonical": lambda: layer(as_list),
     "one shot": lambda: conv1x1(pixel, layer.weight, activation="relu"),
+    "planned": lambda: layer.plan(as_list),
     "measured": lambda: _conv1x1.peak_gflops("float32"),
 }
 codes = {}

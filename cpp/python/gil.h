@@ -27,6 +27,21 @@ auto outlast_exit(Body body) noexcept {
   }
 }
 
+// Calls a function of the package's; null with an error set.
+template <class... Arguments>
+PyObject* call_package(const char* module, const char* function, Arguments... arguments) noexcept {
+  return outlast_exit([&]() -> PyObject* {
+    PyObject* found = PyImport_ImportModule(module);
+    if (!found) return nullptr;
+    PyObject* called = PyObject_GetAttrString(found, function);
+    Py_DECREF(found);
+    if (!called) return nullptr;
+    PyObject* result = PyObject_CallFunctionObjArgs(called, arguments..., nullptr);
+    Py_DECREF(called);
+    return result;
+  });
+}
+
 // The GIL is given up as long as it lives.
 class WithoutGil {
  public:

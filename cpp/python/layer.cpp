@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <deque>
 #include <stdexcept>
 #include <utility>
 
@@ -161,12 +162,9 @@ PyObject* layer_call(PyObject* self, PyObject* const* args, size_t nargsf, PyObj
     PyObject* result = call_with(values[0], values[1], values[2], values[3], false);
     if (result != Py_NotImplemented) return result;
     Py_DECREF(result);
-    const py::object canonical =
-        py::module_::import(quantized ? "conv1x1._check_quantized" : "conv1x1._check").attr("call");
-    const auto made = py::reinterpret_steal<py::tuple>(outlast_exit([&] {
-      return PyObject_CallFunctionObjArgs(canonical.ptr(), state.spec.ptr(), values[0], values[1], values[2], values[3],
-                                          nullptr);
-    }));
+    const auto made =
+        py::reinterpret_steal<py::tuple>(call_package(quantized ? "conv1x1._check_quantized" : "conv1x1._check", "call",
+                                                      state.spec.ptr(), values[0], values[1], values[2], values[3]));
     if (!made) return nullptr;
     result = call_with(py::object(made[0]).ptr(), py::object(made[1]).ptr(), py::object(made[2]).ptr(),
                        py::object(made[3]).ptr(), true);
@@ -183,10 +181,7 @@ PyObject* layer_call(PyObject* self, PyObject* const* args, size_t nargsf, PyObj
 
 // layer._spec: the spec with arrays of its own, since whoever sets the shape or type of an array sets the layer's else.
 PyObject* layer_spec(PyObject* self, void*) {
-  return guarded([&] {
-    const py::object& spec = reinterpret_cast<LayerObject*>(self)->state->spec;
-    return py::module_::import("conv1x1._check").attr("shown")(spec).release().ptr();
-  });
+  return call_package("conv1x1._check", "shown", reinterpret_cast<LayerObject*>(self)->state->spec.ptr());
 }
 
 std::string plan_kernel(const Plan& plan, DType arithmetic) {
@@ -303,7 +298,10 @@ PyType_Spec layer_type = {"conv1x1._conv1x1.Layer", sizeof(LayerObject), 0,
 void document_call(const py::type& type, const std::string& arguments, const std::string& summary) {
   const py::object before = type.attr("__call__");
   const auto* slot = reinterpret_cast<PyWrapperDescrObject*>(before.ptr());
-  auto* documented = new wrapperbase(*slot->d_base);  // for as long as the type lives, and that is as long as we do
+  static std::deque<wrapperbase>& all_documented =
+      *new std::deque<wrapperbase>;  // as long as types live: never destroyed
+  all_documented.push_back(*slot->d_base);
+  wrapperbase* documented = &all_documented.back();
   documented->doc = strdup(("__call__($self, /, " + arguments + ")\n--\n\n" + summary).c_str());
   const auto call = py::reinterpret_steal<py::object>(
       PyDescr_NewWrapper(reinterpret_cast<PyTypeObject*>(type.ptr()), documented, slot->d_wrapped));
