@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -311,7 +312,9 @@ def test_explain_passes_everything_on(run: Run, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     "content", ["missing", "empty", "text", "pickle", "archive", "directory", "cut", "huge", "deep", "no permission"]
 )
-def test_explain_says_which_file_is_unreadable(run: Run, tmp_path: Path, content: str) -> None:
+def test_explain_says_which_file_is_unreadable(
+    run: Run, tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad, w = tmp_path / "bad.npy", tmp_path / "w.npy"
     np.save(w, np.ones((2, 3)))
     if content == "empty":
@@ -337,8 +340,15 @@ def test_explain_says_which_file_is_unreadable(run: Run, tmp_path: Path, content
         bad.write_bytes(data)
         if content == "no permission":
             bad.chmod(0)
-            if os.access(bad, os.R_OK):
-                pytest.skip("root reads everything")
+            if os.access(bad, os.R_OK):  # root reads everything, but for what open refuses
+
+                def refusing(file: Any, *options: Any, **more: Any) -> Any:
+                    if file == str(bad):
+                        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), file)
+                    return opened(file, *options, **more)
+
+                opened = open
+                monkeypatch.setattr("builtins.open", refusing)
     assert_one_line_error(run("explain", "--x", bad, "--w", w), 1, str(bad))
 
 
