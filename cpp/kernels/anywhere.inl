@@ -1,7 +1,7 @@
 // Elements at any address: an array's may lie anywhere.
 #pragma once
 
-#include "../kernel.h"
+#include "kernel.h"
 
 namespace conv1x1 {
 namespace {

@@ -6,7 +6,7 @@
 // trees_at_once vectors together.
 #pragma once
 
-#include "../kernel.h"
+#include "kernel.h"
 
 namespace conv1x1 {
 namespace {

@@ -1,7 +1,7 @@
 // What the machine can do at most, for the roofline that `conv1x1 bench` measures itself against.
 #pragma once
 
-#include "../kernel.h"
+#include "kernel.h"
 
 namespace conv1x1 {
 namespace {

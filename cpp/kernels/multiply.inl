@@ -10,7 +10,7 @@
 // whole array in memory.
 #pragma once
 
-#include "../kernel.h"
+#include "kernel.h"
 
 namespace conv1x1 {
 namespace {

@@ -12,8 +12,8 @@
 #include <optional>
 #include <vector>
 
-#include "../kernel.h"
-#include "../problem.h"
+#include "call/problem.h"
+#include "kernels/kernel.h"
 
 namespace conv1x1 {
 

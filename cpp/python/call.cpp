@@ -6,12 +6,12 @@
 #include <memory>
 #include <vector>
 
-#include "../conv.h"
-#include "../fp_environment.h"
-#include "../largest.h"
-#include "../plan.h"
-#include "../thread_pool.h"
+#include "plan/plan.h"
+#include "run/convolve.h"
+#include "run/largest.h"
 #include "selection.h"
+#include "system/fp_environment.h"
+#include "system/thread_pool.h"
 
 namespace conv1x1 {
 

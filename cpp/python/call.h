@@ -9,12 +9,12 @@
 #include <initializer_list>
 #include <optional>
 
-#include "../problem.h"
-#include "../result.h"
-#include "../weights.h"
 #include "arrays.h"
+#include "call/problem.h"
+#include "call/result.h"
 #include "gil.h"
 #include "settings.h"
+#include "weights/weights.h"
 
 namespace conv1x1 {
 

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <optional>
 
-#include "../fp_environment.h"
-#include "../thread_pool.h"
 #include "call.h"
 #include "layer.h"
+#include "system/fp_environment.h"
+#include "system/thread_pool.h"
 
 namespace conv1x1 {
 

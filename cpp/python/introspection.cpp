@@ -5,14 +5,14 @@
 #include <cstring>
 #include <vector>
 
-#include "../cpu.h"
-#include "../plan.h"
-#include "../thread_pool.h"
-#include "../weights.h"
 #include "arrays.h"
 #include "call.h"
 #include "gil.h"
+#include "plan/plan.h"
 #include "selection.h"
+#include "system/cpu.h"
+#include "system/thread_pool.h"
+#include "weights/weights.h"
 
 namespace conv1x1 {
 

@@ -10,11 +10,11 @@
 #include <stdexcept>
 #include <utility>
 
-#include "../fp_environment.h"
-#include "../plan.h"
-#include "../thread_pool.h"
 #include "call.h"
+#include "plan/plan.h"
 #include "selection.h"
+#include "system/fp_environment.h"
+#include "system/thread_pool.h"
 
 namespace conv1x1 {
 

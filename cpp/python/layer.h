@@ -7,9 +7,9 @@
 #include <memory>
 #include <string>
 
-#include "../weights.h"
 #include "gil.h"
 #include "settings.h"
+#include "weights/weights.h"
 
 namespace conv1x1 {
 

@@ -6,12 +6,13 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "../thread_pool.h"
 #include "arrays.h"
 #include "functions.h"
 #include "introspection.h"
 #include "layer.h"
 #include "selection.h"
+#include "system/limits.h"
+#include "system/thread_pool.h"
 
 namespace conv1x1 {
 

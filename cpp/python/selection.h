@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "../cpu.h"
-#include "../plan.h"
+#include "plan/plan.h"
+#include "system/cpu.h"
 
 namespace conv1x1 {
 

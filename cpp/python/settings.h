@@ -8,11 +8,11 @@
 #include <optional>
 #include <string>
 
-#include "../conv.h"
-#include "../problem.h"
-#include "../result.h"
-#include "../weights.h"
 #include "arrays.h"
+#include "call/problem.h"
+#include "call/result.h"
+#include "run/convolve.h"
+#include "weights/weights.h"
 
 namespace conv1x1 {
 

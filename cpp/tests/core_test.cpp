@@ -26,16 +26,16 @@
 #include <xmmintrin.h>
 #endif
 
-#include "../conv.h"
-#include "../cpu.h"
-#include "../plan.h"
-#include "../problem.h"
-#include "../result.h"
-#include "../thread_pool.h"
-#include "../weights.h"
+#include "call/problem.h"
+#include "call/result.h"
 #include "elements.h"
 #include "every_kernel.h"
 #include "made_of_bytes.h"
+#include "plan/plan.h"
+#include "run/convolve.h"
+#include "system/cpu.h"
+#include "system/thread_pool.h"
+#include "weights/weights.h"
 
 namespace conv1x1 {
 namespace {

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "../cpu.h"
-#include "../plan.h"
+#include "plan/plan.h"
+#include "system/cpu.h"
 
 namespace conv1x1 {
 namespace {

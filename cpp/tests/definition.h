@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <vector>
 
-#include "../conv.h"
-#include "../kernel.h"
+#include "kernels/kernel.h"
+#include "run/convolve.h"
 
 namespace conv1x1 {
 

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <limits>
 
-#include "../problem.h"
+#include "call/problem.h"
 
 namespace conv1x1 {
 namespace {

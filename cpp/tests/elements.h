@@ -2,7 +2,7 @@
 // them exactly but int64. Shares nothing with kernels/convert.inl, against which it stands.
 #pragma once
 
-#include "../kernel.h"
+#include "kernels/kernel.h"
 
 namespace conv1x1 {
 

@@ -11,14 +11,14 @@
 #include <thread>
 #include <vector>
 
-#include "../conv.h"
-#include "../cpu.h"
-#include "../plan.h"
-#include "../problem.h"
-#include "../result.h"
-#include "../weights.h"
+#include "call/problem.h"
+#include "call/result.h"
 #include "definition.h"
 #include "made_of_bytes.h"
+#include "plan/plan.h"
+#include "run/convolve.h"
+#include "system/cpu.h"
+#include "weights/weights.h"
 
 namespace conv1x1 {
 namespace {

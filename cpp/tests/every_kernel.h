@@ -10,7 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../kernel.h"
+#include "kernels/kernel.h"
 
 namespace conv1x1 {
 

@@ -2,8 +2,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../thread_pool.h"
 #include "every_kernel.h"
+#include "system/thread_pool.h"
 
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
   conv1x1::make_pool();

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "../kernel.h"
-#include "../problem.h"
+#include "call/problem.h"
+#include "kernels/kernel.h"
 
 namespace conv1x1 {
 

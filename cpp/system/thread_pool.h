@@ -26,13 +26,8 @@ void make_pool();
 // Runs the job on at most `threads` threads, this one included; false when `stop` said so.
 bool run_job(const Job& job, int threads);
 
-// How many threads a job gets when its caller does not say. At first: the CPUs this process may run on, no more
-// than its cgroup's quota or OMP_NUM_THREADS; or CONV1X1_NUM_THREADS, whatever the others say (throws
-// std::invalid_argument where that is not a whole number ≥ 1).
+// How many threads a job gets when its caller does not say. At first what `default_num_threads` says, which may throw.
 int get_num_threads();
 void set_num_threads(int n);
-
-// The CPUs that cgroup v2 or v1 files below `root` allow this process, rounded up; 0 for no limit.
-int cgroup_cpus(const char* root);
 
 }  // namespace conv1x1

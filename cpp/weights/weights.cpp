@@ -1,27 +1,17 @@
-#include "weights.h"
+#include "weights/weights.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <new>
 
-#include "fp_environment.h"
-#include "plan.h"
-#include "problem.h"
+#include "call/problem.h"
+#include "plan/plan.h"
+#include "system/fp_environment.h"
 
 namespace conv1x1 {
-
-void FreeAligned::operator()(char* p) const noexcept { std::free(p); }
-
-Buffer allocate(size_t bytes) {
-  if (bytes > std::numeric_limits<size_t>::max() / 2) throw std::bad_alloc();
-  void* p = nullptr;
-  if (posix_memalign(&p, 64, bytes ? bytes : 1) != 0) throw std::bad_alloc();
-  return Buffer(static_cast<char*>(p));
-}
 
 namespace {
 

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernel.h"
+#include "kernels/kernel.h"
 
 namespace conv1x1 {
 

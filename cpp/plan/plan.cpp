@@ -1,10 +1,10 @@
-#include "plan.h"
+#include "plan/plan.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "fp_environment.h"
+#include "system/fp_environment.h"
 
 namespace conv1x1 {
 

@@ -3,10 +3,10 @@
 
 #include <cstddef>
 
-#include "kernel.h"
-#include "plan.h"
-#include "problem.h"
-#include "weights.h"
+#include "call/problem.h"
+#include "kernels/kernel.h"
+#include "plan/plan.h"
+#include "weights/weights.h"
 
 namespace conv1x1 {
 

@@ -1,10 +1,10 @@
-#include "largest.h"
+#include "run/largest.h"
 
 #include <algorithm>
 #include <atomic>
 
-#include "thread_pool.h"
-#include "transfer.h"
+#include "run/transfer.h"
+#include "system/thread_pool.h"
 
 namespace conv1x1 {
 

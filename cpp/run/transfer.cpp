@@ -1,4 +1,4 @@
-#include "transfer.h"
+#include "run/transfer.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -6,7 +6,7 @@
 #include <cstring>
 #include <limits>
 
-#include "problem.h"
+#include "call/problem.h"
 
 namespace conv1x1 {
 

@@ -8,9 +8,9 @@
 #include <cstddef>
 #include <optional>
 
-#include "cpu.h"
-#include "kernel.h"
-#include "problem.h"
+#include "call/problem.h"
+#include "kernels/kernel.h"
+#include "system/cpu.h"
 
 namespace conv1x1 {
 

@@ -1,9 +1,9 @@
-#include "result.h"
+#include "call/result.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "problem.h"
+#include "call/problem.h"
 
 namespace conv1x1 {
 

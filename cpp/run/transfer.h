@@ -1,7 +1,7 @@
 // Elements on their way between an array and a tile: moved, converted, and their bytes put into this machine's order.
 #pragma once
 
-#include "kernel.h"
+#include "kernels/kernel.h"
 
 namespace conv1x1 {
 

@@ -6,42 +6,12 @@
 #pragma once
 
 #include <cstddef>
-#include <vector>
 
-#include "kernel.h"
+#include "call/array.h"
+#include "call/runs.h"
+#include "call/types.h"
 
 namespace conv1x1 {
-
-constexpr int max_rank = 64;
-
-constexpr size_t size_of(DType dtype) {
-  constexpr unsigned char sizes[dtype_count] = {4, 8, 4, 2, 2, 1, 1, 2, 2, 1, 8, 4, 8};
-  return sizes[static_cast<size_t>(dtype)];
-}
-constexpr size_t log2_of(size_t size) { return size == 1 ? 0 : size == 2 ? 1 : size == 4 ? 2 : 3; }
-constexpr bool is_integer(DType dtype) {  // booleans included
-  return dtype != DType::float32 && dtype != DType::float64 && dtype != DType::float16 && dtype != DType::bfloat16;
-}
-
-// Channels that kernels of this kind multiply together, and the type of their sums.
-size_t channels_together(Operand);
-DType sums_of(Operand);
-
-// Whether it is quads, and the pixels they hold: uint8 or int8. Those of the other type have 128 added or taken off,
-// and a bias of their own.
-bool is_quads(Operand);
-DType pixels_of_quads(Operand);
-
-// A caller's array: borrowed, strides in bytes.
-struct Array {
-  char* data = nullptr;
-  DType dtype = DType::float32;
-  bool swapped = false;  // in the other byte order
-  int rank = 0;
-  const ptrdiff_t* shape = nullptr;
-  const ptrdiff_t* strides = nullptr;
-  bool is_complex = false;  // each element is two numbers of `dtype`, the real part and the imaginary one
-};
 
 // What complex numbers are to the core, which computes with real ones alone.
 enum class Form : unsigned char {
@@ -50,21 +20,6 @@ enum class Form : unsigned char {
   doubled,    // complex filters over real pixels: real ones, 2K over C channels
   imaginary,  // real filters over real pixels, the imaginary part of a complex result: no channels, and the bias
 };
-
-// The axes of an array as they lie in memory, outermost first: NumPy's order "K". That is C order where the axes longer
-// than one lie so, else the order of the strides' magnitudes. A stride of 0 says nothing: such an axis keeps its place
-// among its neighbours. Of two that are equal an axis of one element is the inner one, as Fortran has it.
-void memory_order(const Array&, int* axes);
-
-struct PixelAxis {
-  size_t n;
-  ptrdiff_t x, y, residual;  // bytes from one pixel to the next
-};
-
-using PixelAxes = std::vector<PixelAxis>;  // outermost first
-
-// The axes that lead to all numbers of an array, as `x`, in the order that they lie in memory; merged.
-PixelAxes axes_of(const Array&);
 
 // One array's part in a call.
 struct Side {
@@ -105,47 +60,10 @@ struct Problem {
   bool boxed = false;          // x and y turn the pixels: see below
 };
 
-// A run of evenly spaced pixels: offsets of its first pixel, and steps.
-struct Run {
-  ptrdiff_t x, y, residual;
-  size_t n;
-  ptrdiff_t x_step, y_step, residual_step;
-};
-
-// Axes to walk, borrowed.
-struct Walk {
-  Walk(const PixelAxis* of, size_t n) : axes(of), count(n) {}
-  Walk(const PixelAxes& of) : Walk(of.data(), of.size()) {}
-
-  const PixelAxis* axes;
-  size_t count;
-};
-
-// The runs that make up pixels [first, last) of a walk.
-class Runs {
- public:
-  Runs(Walk, size_t first, size_t last);
-  bool next(Run&);
-
- private:
-  const Walk walk_;
-  size_t left_;
-  size_t index_[max_rank];
-};
-
 // A call's geometry. `steps` has one entry an axis of x (1 on the channel axis); y and the residual have x's
 // axes, those steps applied, or all but the channel axis (`keep_axis` false). `out_channels` is of y's own elements.
 Problem make_problem(DType arithmetic, const Array& x, const Array& y, const Array* residual, int channel_axis,
                      bool keep_axis, const size_t* steps, size_t groups, size_t out_channels, Form = Form::plain,
                      bool has_bias = false);
-
-size_t element_bytes(const Array&);
-
-// One part of an array of complex numbers, as an array; an array of real ones is its real part.
-Array part_of(const Array&, bool imaginary);
-
-// Whether two arrays may share a byte; whether an array may hold two elements at one address.
-bool may_overlap(const Array&, const Array&);
-bool may_overlap_itself(const Array&);
 
 }  // namespace conv1x1

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "kernel.h"
+#include "kernels/kernel.h"
 
 namespace conv1x1 {
 

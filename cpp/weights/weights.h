@@ -9,18 +9,12 @@
 #include <memory>
 #include <mutex>
 
-#include "kernel.h"
-#include "problem.h"
-#include "result.h"
+#include "call/problem.h"
+#include "call/result.h"
+#include "kernels/kernel.h"
+#include "system/memory.h"
 
 namespace conv1x1 {
-
-// Memory for vectors: 64-byte aligned, uninitialised; throws std::bad_alloc.
-struct FreeAligned {
-  void operator()(char* p) const noexcept;
-};
-using Buffer = std::unique_ptr<char[], FreeAligned>;
-Buffer allocate(size_t bytes);
 
 struct PackedWeights {
   Operand operand;

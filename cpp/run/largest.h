@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "kernel.h"
-#include "problem.h"
+#include "call/problem.h"
+#include "kernels/kernel.h"
 
 namespace conv1x1 {
 

@@ -1,4 +1,4 @@
-#include "conv.h"
+#include "run/convolve.h"
 
 #include <pthread.h>
 
@@ -8,9 +8,9 @@
 #include <new>
 #include <optional>
 
-#include "fp_environment.h"
-#include "thread_pool.h"
-#include "transfer.h"
+#include "run/transfer.h"
+#include "system/fp_environment.h"
+#include "system/thread_pool.h"
 
 namespace conv1x1 {
 
