@@ -20,9 +20,10 @@ import numpy as np
 import pytest
 
 import conv1x1
-from conv1x1 import _conv1x1, cli
-from conv1x1.bench import cases, measure, peers, progress, regression, results, table, timing
-from conv1x1.bench.timing import Layer
+from conv1x1 import _conv1x1
+from conv1x1.command import main as cli
+from conv1x1.command.bench import cases, measure, peers, progress, regression, results, table, timing
+from conv1x1.command.bench.timing import Layer
 from conv1x1.runtime import restricted
 
 Run = Callable[..., SimpleNamespace]
@@ -449,7 +450,7 @@ def test_plot(run: Run, layers: Path, tmp_path: Path, suffix: str) -> None:
 
 def test_plot_of_many_layers(tmp_path: Path, rows: list[results.Row]) -> None:
     pytest.importorskip("matplotlib")
-    from conv1x1.bench import roofline
+    from conv1x1.command.bench import roofline
 
     many = [row._replace(seconds=1e-5 * (1 + i / 100)) for i, row in enumerate(rows * 20)]
     roofline.draw(str(tmp_path / "many.svg"), many, [("16 KiB", 200.0), ("128 MiB", 20.0)], "a machine")
@@ -575,8 +576,9 @@ def test_a_missing_peer_names_the_extra(run: Run, monkeypatch: pytest.MonkeyPatc
 def test_peers_are_imported_only_when_asked_for(fresh_python: Any) -> None:
     code = """
 import sys
-from conv1x1 import _conv1x1, cli
-from conv1x1.bench import cases, measure, peers, regression, results, table
+from conv1x1 import _conv1x1
+from conv1x1.command import main as cli
+from conv1x1.command.bench import cases, measure, peers, regression, results, table
 extras = "torch", "onnxruntime", "onnx", "openvino", "cv2", "matplotlib", "threadpoolctl"
 print([name for name in extras if name in sys.modules])
 """

@@ -20,8 +20,9 @@ import numpy as np
 import pytest
 
 import conv1x1
-from conv1x1 import cli, demo, selftest
-from conv1x1.bench import measure, table
+from conv1x1.command import demo, selftest
+from conv1x1.command import main as cli
+from conv1x1.command.bench import measure, table
 
 Run = Callable[..., SimpleNamespace]
 
@@ -135,7 +136,7 @@ def test_control_c_is_130_and_a_bug_a_traceback(
 def test_control_c_while_the_package_is_imported(tmp_path: Path) -> None:
     """130 for the command, started either way; an exception for all others."""
     (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt")
-    (tmp_path / "conv1x1").write_text("import sys, conv1x1.cli\nsys.exit(conv1x1.cli.main())")
+    (tmp_path / "conv1x1").write_text("import sys, conv1x1.command.main\nsys.exit(conv1x1.command.main.main())")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
 
     def start(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -150,7 +151,7 @@ def test_control_c_while_the_package_is_imported(tmp_path: Path) -> None:
 @pytest.mark.parametrize("setting", ["CONV1X1_MAX_ISA=avx1024", "CONV1X1_NUM_THREADS=many"])
 def test_a_bad_environment(tmp_path: Path, setting: str) -> None:
     """One line and 2 for the command, started either way; an ImportError for all others."""
-    (tmp_path / "conv1x1").write_text("import sys, conv1x1.cli\nsys.exit(conv1x1.cli.main())")
+    (tmp_path / "conv1x1").write_text("import sys, conv1x1.command.main\nsys.exit(conv1x1.command.main.main())")
     name, value = setting.split("=")
     environment = os.environ | {name: value}
     for arguments in (("-m", "conv1x1", "info"), ("-mconv1x1",), (str(tmp_path / "conv1x1"), "--version")):

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
-from conv1x1 import Conv1x1, _check, _conv1x1, conv1x1, reference
+from conv1x1 import Conv1x1, _conv1x1, conv1x1, reference
+from conv1x1.checks import Spec
 
 if importlib.util.find_spec("ml_dtypes"):
     importlib.import_module("ml_dtypes")  # which teaches NumPy the name
@@ -395,7 +396,7 @@ WRONG_SPECS: list[tuple[Any, ...]] = [
 
 @pytest.mark.parametrize("spec", WRONG_SPECS, ids=range(len(WRONG_SPECS)))
 def test_the_core_does_not_trust_python(spec: tuple[Any, ...]) -> None:
-    """A spec that did not come from _check is refused, not computed with."""
+    """A spec that did not come from the checks is refused, not computed with."""
     with pytest.raises((TypeError, ValueError, IndexError, RuntimeError)):
         _conv1x1.Layer(spec)  # type: ignore[arg-type]
 
@@ -452,7 +453,7 @@ def test_shapes_may_be_set_while_wide_integers_are_looked_through() -> None:
 
 @pytest.mark.parametrize("step", [0, -1, -(2**70), 2**70])
 def test_the_core_takes_no_step_below_one(step: int) -> None:
-    layer = _conv1x1.Layer(_check.Spec(np.ones((4, 3), np.float32), None, -1, True, step, 1, ("", 0.0, 0.0), None))
+    layer = _conv1x1.Layer(Spec(np.ones((4, 3), np.float32), None, -1, True, step, 1, ("", 0.0, 0.0), None))
     assert layer(np.ones((5, 3), np.float32)).shape == (1 if step > 0 else 5, 4)
 
 

@@ -29,7 +29,7 @@ from conv1x1 import (
     qlinear_conv1x1,
     reference,
 )
-from conv1x1.reference_quantized import reference_integer, reference_qlinear
+from conv1x1.reference.quantized import reference_integer, reference_qlinear
 from conv1x1.runtime import restricted
 
 FUSED = _conv1x1.config()["fused"]

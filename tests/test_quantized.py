@@ -17,7 +17,7 @@ import pytest
 from conv1x1 import (
     Conv1x1,
     QConv1x1,
-    _calibration,
+    calibration,
     conv1x1_integer,
     qlinear_conv1x1,
     reference_integer,
@@ -579,7 +579,7 @@ def test_a_calibration_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> Non
         for percentile in (100, 99.5, 60):
             made = []
             for piece in (1, 300, 2**16):
-                monkeypatch.setattr(_calibration, "_PIECE", piece)
+                monkeypatch.setattr(calibration, "_PIECE", piece)
                 made.append(QConv1x1.from_float(Conv1x1(w, **options), calibration=image, percentile=percentile))
             lo, hi = np.percentile(image.astype(np.float64), (100 - percentile, percentile))
             for quantised in made:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from conv1x1 import Conv1x1, _conv1x1, conv1x1, reference
-from conv1x1.reference import cast
+from conv1x1.reference.floats import cast
 from conv1x1.runtime import restricted
 
 ISAS = _conv1x1.config()["isas_supported"]

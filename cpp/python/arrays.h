@@ -25,7 +25,7 @@ struct ElementType {
   bool is_complex = false;
 };
 
-// NumPy's numbers for bfloat16, a type that other packages register, each its own; _check tells one when it meets it.
+// NumPy's numbers for bfloat16, a type that other packages register, each its own; a check tells one when it meets it.
 extern std::vector<int>& bfloat16_numbers;
 
 // NumPy's number for a type; none for bfloat16, which has several.
@@ -101,7 +101,7 @@ inline bool swapped(PyObject* descr) {
   return py::detail::array_descriptor1_proxy(descr)->byteorder == other;
 }
 
-// An array of a supported type, as the core sees it: an ndarray, or an instance of a subclass that passed _check.
+// An array of a supported type, as the core sees it: an ndarray, or an instance of a subclass that passed the checks.
 inline bool view(PyObject* object, Array& array, bool checked = false) {
   PyTypeObject* ndarray = py::detail::npy_api::get().PyArray_Type_;
   if (Py_TYPE(object) != ndarray && !(checked && PyType_IsSubtype(Py_TYPE(object), ndarray))) return false;

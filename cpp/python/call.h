@@ -1,7 +1,7 @@
 // A call, from arrays to the result: types settled, plan looked up, result allocated, the GIL given up where that pays.
 //
 // A call that is canonical (ndarrays of supported types and fitting shapes) runs from here. One that is not, wrong or
-// merely unusual, is handed to Python (`_check`), which says what is wrong or makes it canonical.
+// merely unusual, is handed to Python (`conv1x1.checks`), which says what is wrong or makes it canonical.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -162,15 +162,15 @@ PyObject* layer_call(PyObject* self, PyObject* const* args, size_t nargsf, PyObj
     PyObject* result = call_with(values[0], values[1], values[2], values[3], false);
     if (result != Py_NotImplemented) return result;
     Py_DECREF(result);
-    const auto made =
-        py::reinterpret_steal<py::tuple>(call_package(quantized ? "conv1x1._check_quantized" : "conv1x1._check", "call",
-                                                      state.spec.ptr(), values[0], values[1], values[2], values[3]));
+    const auto made = py::reinterpret_steal<py::tuple>(
+        call_package(quantized ? "conv1x1.checks.quantized" : "conv1x1.checks.floats", "call", state.spec.ptr(),
+                     values[0], values[1], values[2], values[3]));
     if (!made) return nullptr;
     result = call_with(py::object(made[0]).ptr(), py::object(made[1]).ptr(), py::object(made[2]).ptr(),
                        py::object(made[3]).ptr(), true);
     if (result == Py_NotImplemented) {
       Py_DECREF(result);
-      throw std::logic_error("_check.call let an argument pass that the core does not take; please report this");
+      throw std::logic_error("conv1x1.checks let an argument pass that the core does not take; please report this");
     }
     const py::object finish = made[4];
     if (!result || finish.is_none()) return result;
@@ -181,7 +181,7 @@ PyObject* layer_call(PyObject* self, PyObject* const* args, size_t nargsf, PyObj
 
 // layer._spec: the spec with arrays of its own, since whoever sets the shape or type of an array sets the layer's else.
 PyObject* layer_spec(PyObject* self, void*) {
-  return call_package("conv1x1._check", "shown", reinterpret_cast<LayerObject*>(self)->state->spec.ptr());
+  return call_package("conv1x1.checks", "shown", reinterpret_cast<LayerObject*>(self)->state->spec.ptr());
 }
 
 std::string plan_kernel(const Plan& plan, DType arithmetic) {

@@ -9,14 +9,15 @@
 import sys
 from contextlib import suppress
 
-from ._failure import in_a_line as _in_a_line
+from .command import in_a_line as _in_a_line
 
 with _in_a_line():
-    from .conv import Conv1x1, conv1x1
     from .explain import Explanation, explain
-    from .quantized import QConv1x1, conv1x1_integer, qlinear_conv1x1
-    from .reference import reference
-    from .reference_quantized import reference_integer, reference_qlinear
+    from .functional import conv1x1, conv1x1_integer, qlinear_conv1x1
+    from .layers import Conv1x1
+    from .quantized import QConv1x1
+    from .reference.floats import reference
+    from .reference.quantized import reference_integer, reference_qlinear
     from .runtime import get_num_threads, num_threads, set_num_threads, show_config
 
 __version__ = "0.1.0"

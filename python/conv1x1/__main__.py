@@ -1,8 +1,8 @@
-"""`python -m conv1x1`: the command of `conv1x1.cli`."""
+"""`python -m conv1x1`: the command of `conv1x1.command`."""
 
 import sys
 
-from .cli import main
+from .command.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,7 +5,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from numpy.typing import ArrayLike
 
-from ._check import Array, Spec
+from .checks import Spec
+from .checks.arrays import Array
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

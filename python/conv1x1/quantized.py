@@ -1,4 +1,4 @@
-"""The quantised functions and the quantised layer."""
+"""The quantised layer."""
 
 from __future__ import annotations
 
@@ -8,188 +8,13 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
-from . import _calibration, _check, _check_quantized, _conv1x1
-from ._arithmetic import default_arithmetic
-from ._arrays import Array, ArrayLike, DTypeLike, masked_like
-from ._check import Activation
-from ._layer import Flat, Layer, told, unpickled
-from .conv import Conv1x1
+from . import _conv1x1
+from .arithmetic import default_arithmetic
+from .checks import Activation, kept, quantized
+from .checks.arrays import Array, ArrayLike, DTypeLike, masked_like
+from .layers import Conv1x1, Flat, Layer, told, unpickled
 
 _P = ParamSpec("_P")
-
-
-def qlinear_conv1x1(
-    x: ArrayLike,
-    x_scale: ArrayLike,
-    x_zero_point: ArrayLike,
-    w: ArrayLike,
-    w_scale: ArrayLike,
-    w_zero_point: ArrayLike,
-    y_scale: ArrayLike,
-    y_zero_point: ArrayLike,
-    B: ArrayLike | None = None,  # noqa: N803  (ONNX's name)
-    *,
-    channel_axis: int = -1,
-    stride: int | tuple[int, ...] = 1,
-    groups: int = 1,
-    activation: Activation = None,
-    out: Array | None = None,
-    threads: int | None = None,
-) -> Array:
-    """Pointwise convolution of quantised arrays: ONNX's QLinearConv with a 1×1 kernel, its arguments in ONNX's order.
-
-    A quantised array holds whole numbers q of 8 bits that stand for the real numbers ``scale · (q − zero_point)``.
-    Where x, w and y stand for real numbers so, y is the convolution of x and w, rounded to what y can hold.
-
-    Parameters
-    ----------
-    x : array_like, int8 or uint8
-        Pixels of any rank ≥ 1, with their channels on `channel_axis`.
-    x_scale : float
-        The real number between neighbours in x; like all scales > 0, and taken as float32.
-    x_zero_point : int
-        Which number in x stands for 0. A NumPy scalar or array must be of x's type.
-    w : array_like, int8 or uint8
-        The filters, in any form that `conv1x1` takes.
-    w_scale, w_zero_point : float and int, or (K,) of them
-        As for x; for all filters, or for each. Zero points that are NumPy arrays must be of w's type.
-    y_scale : float
-        As for x.
-    y_zero_point : numpy.int8 or numpy.uint8
-        As for x. Its type is the result's type.
-    B : array_like of int, optional
-        The bias, ``(K,)`` of int32, in units of ``x_scale · w_scale``.
-    channel_axis, stride, groups
-        As for `conv1x1`.
-    activation : str or tuple, optional
-        ``"relu"``, ``"relu6"`` or ``("clip", lo, hi)``, in real numbers: what narrows the range of the result.
-    out : ndarray, optional
-        Where to write the result: a writable array of its shape and type, with any strides.
-    threads : int, optional
-        At most this many threads, `get_num_threads` by default. No result depends on it.
-
-    Returns
-    -------
-    ndarray
-        x's axes, strided, with K entries on `channel_axis`; of the type of `y_zero_point`. In memory its axes lie in
-        x's order, without gaps; or it is `out`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When an argument does not fit, saying what was expected and how to call; `out` is untouched then. Among them
-        is a number of channels with which a sum might leave int32: 33,025 for uint8 times uint8 without zero points.
-    MemoryError, KeyboardInterrupt
-        As in `conv1x1`.
-
-    See Also
-    --------
-    QConv1x1 : the same with the weights packed once, for many calls; and made from a layer of floats.
-    conv1x1_integer : the sums alone, in int32.
-    reference_qlinear : the same in plain NumPy, to read.
-
-    Notes
-    -----
-    The result is defined to the bit, and is the one of ONNX Runtime on a CPU with VNNI:
-
-    1. the sum of ``(w − w_zero_point) · (x − x_zero_point)``, plus B, exactly, in int32 (only with a B of about 2³¹
-       can it wrap, as ONNX Runtime's does);
-    2. as float32, times ``x_scale · w_scale / y_scale``, which is worked out in float32 from left to right;
-    3. clamped to the type's limits less ``y_zero_point``, and to the activation's limits divided by ``y_scale`` in
-       float32;
-    4. rounded, half to even, and ``y_zero_point`` added.
-
-    Zero points cost nothing: they are taken from the weights and folded into the bias before the first pixel.
-
-    What a network passes: pixels are uint8. After a ReLU6 they stand for 0 … 6, so the scale is 6/255 and the zero
-    point 0; after a layer without activation, as at the end of a MobileNet's block, they stand for about −a … a, and
-    the zero point is near 128. Weights are int8 with a scale for each filter and the zero point 0. `y_scale` and
-    `y_zero_point` of one layer are `x_scale` and `x_zero_point` of the next. Layers that were made for speed on other
-    CPUs hold weights of 7 bits, for sums of int16 not to saturate; here nothing saturates, and 8 bits are right.
-
-    Examples
-    --------
-    x stands for 0.5·1 and 0.5·(−1), the filter for 0.25·2 and 0.25·3, so y for 0.25 − 0.375 = −0.125:
-
-    >>> import numpy as np
-    >>> from conv1x1 import qlinear_conv1x1
-    >>> x = np.array([[129, 127]], np.uint8)
-    >>> w = np.array([[2, 3]], np.int8)
-    >>> y = qlinear_conv1x1(x, 0.5, 128, w, 0.25, 0, y_scale=0.125, y_zero_point=np.uint8(100))
-    >>> y
-    array([[99]], dtype=uint8)
-    >>> 0.125 * (int(y[0, 0]) - 100)
-    -0.125
-    """
-    a = _check_quantized.pixels(x)
-    made = _check_quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, a)
-    more = _check_quantized.requantize(made, x_scale, w_scale, y_scale, y_zero_point, B, activation)
-    _check_quantized.check_out(out, more)
-    return _conv1x1.Layer(_check_quantized.spec(made, more))(a, out=out, threads=threads)
-
-
-def conv1x1_integer(
-    x: ArrayLike,
-    w: ArrayLike,
-    x_zero_point: ArrayLike = 0,
-    w_zero_point: ArrayLike = 0,
-    *,
-    channel_axis: int = -1,
-    stride: int | tuple[int, ...] = 1,
-    groups: int = 1,
-    out: Array | None = None,
-    threads: int | None = None,
-) -> Array:
-    """Pointwise convolution of whole numbers of 8 bits: ONNX's ConvInteger with a 1×1 kernel.
-
-    The sums of ``(w − w_zero_point) · (x − x_zero_point)`` over the channels, exactly, in int32.
-
-    Parameters
-    ----------
-    x : array_like, int8 or uint8
-        Pixels of any rank ≥ 1, with their channels on `channel_axis`.
-    w : array_like, int8 or uint8
-        The filters, in any form that `conv1x1` takes.
-    x_zero_point : int, default 0
-        Taken from all of x. A NumPy scalar or array must be of x's type.
-    w_zero_point : int or (K,) of int, default 0
-        Taken from all filters, or from each. A NumPy scalar or array must be of w's type.
-    channel_axis, stride, groups
-        As for `conv1x1`.
-    out : ndarray, optional
-        Where to write the result: a writable int32 array of its shape, with any strides.
-    threads : int, optional
-        At most this many threads, `get_num_threads` by default. No result depends on it.
-
-    Returns
-    -------
-    ndarray
-        x's axes, strided, with K entries on `channel_axis`; int32. In memory its axes lie in x's order, without gaps;
-        or it is `out`.
-
-    Raises
-    ------
-    TypeError, ValueError, MemoryError, KeyboardInterrupt
-        As in `qlinear_conv1x1`.
-
-    See Also
-    --------
-    qlinear_conv1x1 : with scales, and a result of 8 bits.
-    reference_integer : the same in plain NumPy, to read.
-
-    Examples
-    --------
-    The pixel is 1, −1 and the filter 2, 3, so the sum is 2 − 3:
-
-    >>> import numpy as np
-    >>> from conv1x1 import conv1x1_integer
-    >>> conv1x1_integer(np.uint8([[129, 127]]), np.int8([[2, 3]]), x_zero_point=128)
-    array([[-1]], dtype=int32)
-    """
-    a = _check_quantized.pixels(x)
-    made = _check_quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, a)
-    _check_quantized.check_out(out, None)
-    return _conv1x1.Layer(_check_quantized.spec(made))(a, out=out, threads=threads)
 
 
 def _rebuilt(
@@ -254,7 +79,7 @@ class QConv1x1(Layer):
 
     __slots__ = ("_snr",)
 
-    _check_call = staticmethod(_check_quantized.call)
+    _check_call = staticmethod(quantized.call)
     _rebuilt = staticmethod(_rebuilt)
 
     @_in_this_order
@@ -274,9 +99,9 @@ class QConv1x1(Layer):
         groups: int = 1,
         activation: Activation = None,
     ) -> QConv1x1:
-        made = _check_quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups)
-        more = _check_quantized.requantize(made, x_scale, w_scale, y_scale, y_zero_point, bias, activation, "bias")
-        self = super().__new__(cls, _check.kept(_check_quantized.spec(made, more)))
+        made = quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups)
+        more = quantized.requantize(made, x_scale, w_scale, y_scale, y_zero_point, bias, activation, "bias")
+        self = super().__new__(cls, kept(quantized.spec(made, more)))
         _SNR.__set__(self, None)
         return self  # type: ignore[return-value]
 
@@ -332,40 +157,11 @@ class QConv1x1(Layer):
         >>> bool(np.abs(y - layer(x)).max() < 2)
         True
         """
-        if not isinstance(layer, Conv1x1):
-            raise TypeError(f"layer must be a Conv1x1, got {type(layer).__name__}: make one of the weights first")
-        kind = _check_quantized.type_of_bytes(dtype)
-        try:
-            possible = 50 < percentile <= 100
-        except TypeError:
-            raise TypeError(f"percentile must be a number, got {_check.spelled(percentile)}") from None
-        if not possible:
-            raise ValueError(f"percentile must be > 50 and ≤ 100, got {percentile!r}")
-        x = _check.data_array(calibration, "calibration")
-        parts = {"calibration": x, "the layer's weight": layer.weight, "the layer's bias": layer.bias}
-        for name, a in parts.items():
-            if a is not None and _check.is_complex(a.dtype):
-                raise TypeError(f"{name} has dtype {a.dtype}; quantised arrays stand for real numbers")
-        real = _calibration.real_valued(layer, x)
-        of_x, of_y = _calibration.reaches(x, real, percentile)
-        x_scale, x_zero_point = of_x.scale_and_zero_point(kind)
-        y_scale, y_zero_point = of_y.scale_and_zero_point(kind)
-        w, w_scale, b = _calibration.filters(layer, x_scale)
-        made = cls(
-            w,
-            None if layer.bias is None else b,
-            x_scale=x_scale,
-            x_zero_point=x_zero_point,
-            w_scale=w_scale,
-            w_zero_point=np.int8(0),
-            y_scale=y_scale,
-            y_zero_point=y_zero_point,
-            channel_axis=layer.channel_axis,
-            stride=layer.stride,
-            groups=layer.groups,
-            activation=layer.activation,
-        )
-        _SNR.__set__(made, _calibration.snr(x, real, made))
+        from .calibration import prepared, snr  # seldom wanted
+
+        x, real, arguments = prepared(layer, calibration, dtype, percentile)
+        made = cls(**arguments)
+        _SNR.__set__(made, snr(x, real, made))
         return made
 
     @default_arithmetic
@@ -399,7 +195,7 @@ class QConv1x1(Layer):
         zero = self.x_zero_point
         info = np.iinfo(zero.dtype)
         with np.errstate(over="ignore"):  # what is too far for float32 is clamped in the end
-            given = _check_quantized.real_numbers(x)
+            given = quantized.real_numbers(x)
             whole = np.ma.getdata(given).astype(np.float32)
             whole /= self.x_scale
         np.rint(whole, out=whole)
@@ -438,7 +234,7 @@ class QConv1x1(Layer):
         array([[0. ],
                [1.5]], dtype=float32)
         """
-        given = _check_quantized.whole_numbers(y)
+        given = quantized.whole_numbers(y)
         real = np.ma.getdata(given).astype(np.float32)
         real -= np.float32(self.y_zero_point)
         with np.errstate(over="ignore"):
@@ -496,15 +292,15 @@ class QConv1x1(Layer):
         return _SNR.__get__(self)  # type: ignore[no-any-return]
 
     @property
-    def _integer(self) -> _check_quantized.Integer:
+    def _integer(self) -> quantized.Integer:
         return self._arguments[0]
 
     @property
-    def _requantize(self) -> _check_quantized.Requantize:
+    def _requantize(self) -> quantized.Requantize:
         return self._arguments[1]
 
     @property
-    def _arguments(self) -> tuple[_check_quantized.Integer, _check_quantized.Requantize]:
+    def _arguments(self) -> tuple[quantized.Integer, quantized.Requantize]:
         arguments = self._spec.quantised
         assert arguments is not None
         return arguments

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from . import _check, _conv1x1
+from . import _conv1x1
+from .checks import positive_int
 
 _MOST_THREADS = 2**31 - 1
 # Whose kernels an instruction set uses for all that it has none of its own for.
@@ -60,7 +61,7 @@ def set_num_threads(n: int) -> None:
     1
     >>> conv1x1.set_num_threads(before)
     """
-    _conv1x1.set_num_threads(min(_check.positive_int(n, "n"), _MOST_THREADS))
+    _conv1x1.set_num_threads(min(positive_int(n, "n"), _MOST_THREADS))
 
 
 @contextmanager
@@ -87,7 +88,7 @@ def num_threads(n: int) -> Iterator[None]:
     ...     conv1x1.get_num_threads()
     1
     """
-    block = _conv1x1.begin_threads(min(_check.positive_int(n, "n"), _MOST_THREADS))
+    block = _conv1x1.begin_threads(min(positive_int(n, "n"), _MOST_THREADS))
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conv1x1.bench.results import environment
+from conv1x1.command.bench.results import environment
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from conv1x1 import Conv1x1
-from conv1x1.bench import measure, results
-from conv1x1.bench.cases import LAYERS, cases
-from conv1x1.bench.peers import NumPy, blas_threads
-from conv1x1.bench.timing import Layer, arrays, check, expected
+from conv1x1.command.bench import measure, results
+from conv1x1.command.bench.cases import LAYERS, cases
+from conv1x1.command.bench.peers import NumPy, blas_threads
+from conv1x1.command.bench.timing import Layer, arrays, check, expected
 
 CASES = cases(LAYERS, "both")
 IDS = [f"{layer}, channels {layout}".translate({ord("×"): "x", ord("→"): "->"}) for layer, layout in CASES]

@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ._arrays import Array
+from . import positive_int
+from .arrays import Array
 
 #: For a number of channels, what to pass instead.
 Meant: TypeAlias = Callable[[int], list[str]]
@@ -54,6 +55,15 @@ def check_channels(x: Array, channel_axis: int, per_group: int, groups: int, mea
             ways.append(f"axis {others[-1]} has {in_channels}: pass channel_axis={others[-1]}")
         raise ValueError("; ".join([text, *ways]))
     return position
+
+
+def stride(value: Any) -> int | tuple[int, ...]:
+    """An int, or a tuple of ints with at least one entry."""
+    if isinstance(value, (tuple, list)):
+        if not value:
+            raise ValueError("stride is empty: expected an int or one int for each strided axis, such as stride=(2, 2)")
+        return tuple(positive_int(v, "stride") for v in value)
+    return positive_int(value, "stride")
 
 
 def strides_per_axis(x: Array, position: int, stride_: int | tuple[int, ...]) -> tuple[int, ...]:

@@ -11,8 +11,8 @@ from time import perf_counter, sleep
 
 import numpy as np
 
-from .. import Conv1x1, _conv1x1
-from .._check import Array
+from ... import Conv1x1, _conv1x1
+from ...checks.arrays import Array
 from .peers import Candidate, Peer
 from .progress import bar
 from .results import Rival, Row, interval, usable_cpus

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .._check import Array
+from ...checks.arrays import Array
 from .timing import Layer
 
 _MOST_CV2_CHANNELS = 128  # no image of OpenCV has more

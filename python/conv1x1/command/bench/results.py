@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import __version__, _conv1x1
+from ... import __version__, _conv1x1
 from .timing import Layer
 
 MARGIN = 0.03

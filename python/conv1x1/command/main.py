@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import explain, show_config
-from ._check import Array
-from ._failure import INTERRUPTED, MISUSE, Failure, tell
-from .runtime import restricted
+from .. import explain, show_config
+from ..checks.arrays import Array
+from ..runtime import restricted
+from . import INTERRUPTED, MISUSE, Failure, tell
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -100,7 +100,7 @@ def _drop_what_cannot_be_written() -> None:
 
 
 def _parser() -> ArgumentParser:
-    from ._arguments import parser  # not before Ctrl-C is expected
+    from .arguments import parser  # not before Ctrl-C is expected
 
     return parser()
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from ._arrays import Array
+from . import geometry
+from .arrays import PIXELS, WIDE, Array, ArrayLike, in_own_order, is_bfloat16, other_type, unmasked
 
 _MOST_GROUPS = 2**31  # no filters at all would go into any number
+#: What wide integers are packed from, as weights: the first that holds them.
+_WEIGHTS = tuple(map(np.dtype, ("int32", "int64", "uint64")))
 
 
 class Reading(NamedTuple):
@@ -116,3 +120,48 @@ def _of_a_row(n: int, channels: int, w: str, added: str | None, verb: str) -> li
 
 def _filters(count: int) -> str:
     return f"{count} filter" if count == 1 else f"{count} filters"
+
+
+def numbers(w: ArrayLike, name: str) -> Array:
+    """Weights or bias in float32, float64, their complex types, bool or a type of integers, native.
+
+    Wide integers, as lists give, come in int32 if they fit.
+    """
+    a = unmasked(w, name)
+    native = in_own_order(a.dtype)
+    if native == np.float16 or is_bfloat16(a.dtype):
+        return a.astype(np.float32)
+    if native in WIDE:
+        low, high = a.min(initial=0), a.max(initial=0)
+        native = next(t for t in _WEIGHTS if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
+    if native in PIXELS:
+        return a.astype(native, copy=False)
+    what, instead = other_type(w, a, name)
+    raise TypeError(f"{name} must hold numbers, but {what}{instead}")
+
+
+def weight(
+    w: ArrayLike, groups: int, x: Array | None, channel_axis: int, added: str | None = None
+) -> tuple[Array, bool]:
+    """The (K, C/groups) matrix in any weight form, and whether the result keeps its channel axis.
+
+    x, where there is one, settles a form with two readings; without it such a form is refused. `added` is for advice:
+    what a column of weights that is a bias must be added to, None where it is none.
+    """
+    a = numbers(w, "w")
+    _pin = weakref.ref(a)  # which keeps NumPy from resizing it, should garbage be collected meanwhile
+    channels = None if x is None else x.shape[geometry.axis(x, channel_axis)]
+    found = readings(a, "w" if hasattr(w, "reshape") and not isinstance(w, np.matrix) else "np.asarray(w)")
+    reading = the_one_that_fits(found, a.shape, groups, channels)
+    if reading is None:
+        assert x is not None  # without x, only the groups can be wrong
+        assert channels is not None
+        ways = meant(found, channels, added) if groups == 1 else []
+        if a.ndim == 2 and len(ways) == 1 and len(a) == channels:
+            raise ValueError(
+                f"w of shape {a.shape} is (C, K), K = {a.shape[1]}, where (K, C) is expected for the {channels} "
+                f"channels of x: pass {found[0].spelling}.T"
+            )
+        geometry.check_channels(x, channel_axis, found[0].matrix.shape[1], groups, lambda _: ways)
+        raise AssertionError("weights that fit are a reading")
+    return np.ascontiguousarray(reading.matrix), reading.keep_axis

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from . import _conv1x1, conv1x1, qlinear_conv1x1, reference, reference_qlinear, show_config
-from ._check import PIXELS, RESULTS, WIDE, Activation, Array
-from .reference import cast, exact
-from .runtime import restricted
+from .. import _conv1x1, conv1x1, qlinear_conv1x1, reference, reference_qlinear, show_config
+from ..checks import Activation
+from ..checks.arrays import PIXELS, RESULTS, WIDE, Array
+from ..reference.floats import cast, exact
+from ..runtime import restricted
 
 Kernel: TypeAlias = Mapping[str, Any]
 Size: TypeAlias = tuple[tuple[int, ...], int, int, bool]  # the first four of Case

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import conv1x1
+from ... import conv1x1
 from .timing import Layer
 
 LAYERS = (

@@ -1,7 +1,7 @@
 """How the command ends where something goes wrong: with one line and an exit code, from its first import on.
 
-The package is imported before `cli` is. What the core refuses then, or Ctrl-C, is an exception for those who import the
-package, and a line for those who type `conv1x1`.
+The package is imported before its `main` is. What the core refuses then, or Ctrl-C, is an exception for those who
+import the package, and a line for those who type `conv1x1`.
 """
 
 from __future__ import annotations

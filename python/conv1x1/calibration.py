@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _check
-from ._arrays import Array, mask_of_result
-from .conv import Conv1x1
+from .checks import geometry, quantized
+from .checks.arrays import (
+    Array,
+    ArrayLike,
+    DTypeLike,
+    data_array,
+    is_complex,
+    is_integer,
+    mask_of_result,
+    spelled,
+)
+from .layers import Conv1x1
 
 if TYPE_CHECKING:
     from .quantized import QConv1x1
@@ -22,9 +31,49 @@ _PIECE = 2**16  # numbers of x or of the result, about
 _SINGLE = np.finfo(np.float32)
 
 
+def prepared(
+    layer: Any, calibration: ArrayLike, dtype: DTypeLike, percentile: float
+) -> tuple[Array, Conv1x1, dict[str, Any]]:
+    """What `from_float` is given, checked: the pixels, the layer in real numbers, and the quantised one's arguments."""
+    if not isinstance(layer, Conv1x1):
+        raise TypeError(f"layer must be a Conv1x1, got {type(layer).__name__}: make one of the weights first")
+    kind = quantized.type_of_bytes(dtype)
+    try:
+        possible = 50 < percentile <= 100
+    except TypeError:
+        raise TypeError(f"percentile must be a number, got {spelled(percentile)}") from None
+    if not possible:
+        raise ValueError(f"percentile must be > 50 and ≤ 100, got {percentile!r}")
+    x = data_array(calibration, "calibration")
+    parts = {"calibration": x, "the layer's weight": layer.weight, "the layer's bias": layer.bias}
+    for name, a in parts.items():
+        if a is not None and is_complex(a.dtype):
+            raise TypeError(f"{name} has dtype {a.dtype}; quantised arrays stand for real numbers")
+    real = real_valued(layer, x)
+    of_x, of_y = reaches(x, real, percentile)
+    x_scale, x_zero_point = of_x.scale_and_zero_point(kind)
+    y_scale, y_zero_point = of_y.scale_and_zero_point(kind)
+    w, w_scale, bias = filters(layer, x_scale)
+    arguments = {
+        "w": w,
+        "bias": None if layer.bias is None else bias,
+        "x_scale": x_scale,
+        "x_zero_point": x_zero_point,
+        "w_scale": w_scale,
+        "w_zero_point": np.int8(0),
+        "y_scale": y_scale,
+        "y_zero_point": y_zero_point,
+        "channel_axis": layer.channel_axis,
+        "stride": layer.stride,
+        "groups": layer.groups,
+        "activation": layer.activation,
+    }
+    return x, real, arguments
+
+
 def real_valued(layer: Conv1x1, x: Array) -> Conv1x1:
     """`layer` without the type that its results are rounded and clamped to; of integers alone, in float64."""
-    integers = _check.is_integer(x.dtype) and _check.is_integer(layer.weight.dtype)
+    integers = is_integer(x.dtype) and is_integer(layer.weight.dtype)
     return Conv1x1(
         layer.weight,
         layer.bias,
@@ -38,8 +87,8 @@ def real_valued(layer: Conv1x1, x: Array) -> Conv1x1:
 
 def pieces(x: Array, layer: Conv1x1) -> Iterator[Array]:
     """X in views of whole pixels, cut where the stride of `layer` takes a pixel."""
-    position = _check.axis(x, layer.channel_axis)
-    steps = _check.strides_per_axis(x, position, layer.stride)
+    position = geometry.axis(x, layer.channel_axis)
+    steps = geometry.strides_per_axis(x, position, layer.stride)
     longest = max((i for i in range(x.ndim) if i != position), key=lambda i: x.shape[i], default=None)
     if longest is None:
         yield x
@@ -121,10 +170,11 @@ class Reach:
 
 def reaches(x: Array, layer: Conv1x1, percentile: float) -> tuple[Reach, Reach]:
     """Of x, and of what `layer` makes of it; what is masked is left out."""
-    position = _check.check_channels(x, layer.channel_axis, layer.in_channels // layer.groups, layer.groups)
-    steps = _check.strides_per_axis(x, position, layer.stride)
+    position = geometry.check_channels(x, layer.channel_axis, layer.in_channels // layer.groups, layer.groups)
+    steps = geometry.strides_per_axis(x, position, layer.stride)
     hidden = int(np.sum(mask_of_result(x, None, position, steps, layer.out_channels, True)))
-    size, count = np.ma.count(x), math.prod(_check.result_shape(x, position, steps, layer.out_channels, True)) - hidden
+    shape = geometry.result_shape(x, position, steps, layer.out_channels, True)
+    size, count = np.ma.count(x), math.prod(shape) - hidden
     if not size or not count:
         which = "the layer's result" if size else "calibration"
         raise ValueError(f"{which} is empty or masked: expected finite numbers, to take the range of")

@@ -1,6 +1,6 @@
 """Arguments of the quantised functions, made canonical; every error message about them.
 
-What is the same for every convolution (weight forms, strides, axes, channels) is `_check`'s.
+What is the same for every convolution is in the files beside.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _check
-from ._arithmetic import default_arithmetic
-from ._arrays import Array, ArrayLike, DTypeLike, Finish, maybe_masked, unmasked
+from ..arithmetic import default_arithmetic
+from . import Spec, activation, floats, geometry, positive_int, weights
+from .arrays import Array, ArrayLike, DTypeLike, Finish, is_bfloat16, maybe_masked, other_type, spelled, unmasked
 
 INT8, UINT8, INT32 = np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int32)
 EIGHT_BITS = (INT8, UINT8)
@@ -92,15 +92,15 @@ def integer(
     x: Array | None = None,
 ) -> Integer:
     """The arguments of ConvInteger, checked; x, where there is one, settles its type and weights with two readings."""
-    groups = _check.positive_int(groups, "groups")
-    channel_axis = _check.axis_number(channel_axis)
-    stride = _check.stride(stride)
+    groups = positive_int(groups, "groups")
+    channel_axis = geometry.axis_number(channel_axis)
+    stride = geometry.stride(stride)
     a = unmasked(w, "w")
     if a.dtype not in EIGHT_BITS:
         what, instead = _other_type(w, a, "w", INT8)
         instead = ": quantise it first: see QConv1x1.from_float" if a.dtype.kind == "f" else instead
         raise TypeError(f"{what}; quantised weights are int8 or uint8{instead}")
-    matrix, keep = _check.weight(a, groups, x, channel_axis)
+    matrix, keep = weights.weight(a, groups, x, channel_axis)
     weight = np.ascontiguousarray(matrix, a.dtype)
     x_zero = _zero_points(x_zero_point, "x_zero_point", "x", None if x is None else x.dtype, 1)[0]
     w_zero = _zero_points(w_zero_point, "w_zero_point", "w", a.dtype, len(weight))
@@ -145,7 +145,7 @@ def requantize(
 
 
 @default_arithmetic
-def spec(made: Integer, more: Requantize | None = None) -> _check.Spec:
+def spec(made: Integer, more: Requantize | None = None) -> Spec:
     """For the core: zero points are taken from the weights and folded into the bias, once."""
     centred = made.weight.astype(np.int16) - made.w_zero_point[:, None].astype(np.int16)
     # Σ (w − wz)·(x − xz) + B = Σ (w − wz)·x + [B − xz·Σ (w − wz)], modulo 2³² as every sum of int32
@@ -157,7 +157,7 @@ def spec(made: Integer, more: Requantize | None = None) -> _check.Spec:
         dtype = more.y_zero_point.dtype
         lo, hi = more.limits
         requantize_ = more.multiplier, float(lo), float(hi), int(more.y_zero_point), made.x_zero_point.dtype
-    return _check.Spec(
+    return Spec(
         centred,
         constant.astype(np.int32) if constant.any() else None,
         made.channel_axis,
@@ -172,7 +172,7 @@ def spec(made: Integer, more: Requantize | None = None) -> _check.Spec:
 
 
 def check_out(out: Any, more: Requantize | None) -> None:
-    """Whether `out` is of the result's type, which it does not decide here; the rest is `_check`'s."""
+    """Whether `out` is of the result's type, which it does not decide here; the rest is that of `floats`."""
     dtype, why = (INT32, "the sums'") if more is None else (more.y_zero_point.dtype, "that of y_zero_point")
     if isinstance(out, np.ndarray) and out.dtype != dtype:
         raise TypeError(
@@ -181,14 +181,14 @@ def check_out(out: Any, more: Requantize | None) -> None:
 
 
 def call(
-    spec_: _check.Spec, x: ArrayLike, residual: None, out: Any, threads: Any, *, numbers: bool = True
+    spec_: Spec, x: ArrayLike, residual: None, out: Any, threads: Any, *, numbers: bool = True
 ) -> tuple[Array, Array | None, Array | None, int | None, Finish | None]:
     """The arguments of one call of a quantised layer, which has no residual, checked against it."""
     assert spec_.quantised is not None
     made, more = spec_.quantised
     a = pixels(x, made.x_zero_point.dtype)
     check_out(out, more)
-    return _check.call(spec_, a, residual, out, threads, numbers=numbers)
+    return floats.call(spec_, a, residual, out, threads, numbers=numbers)
 
 
 def type_of_bytes(value: DTypeLike) -> np.dtype[Any]:
@@ -198,15 +198,15 @@ def type_of_bytes(value: DTypeLike) -> np.dtype[Any]:
     except Exception:
         dtype = np.dtype(object)
     if dtype not in EIGHT_BITS:
-        raise TypeError(f"dtype must be int8 or uint8, got {_check.spelled(value)}: pass dtype=np.uint8")
+        raise TypeError(f"dtype must be int8 or uint8, got {spelled(value)}: pass dtype=np.uint8")
     return dtype
 
 
 def real_numbers(x: ArrayLike) -> Array:
     """What is to be quantised, as an array: real numbers, and no NaN."""
     a = maybe_masked(x, "x")
-    if a.dtype.kind not in "biuf" and not _check.is_bfloat16(a.dtype):
-        what, instead = (f"x has dtype {a.dtype}", "") if a.dtype.kind == "c" else _check.other_type(x, a, "x")
+    if a.dtype.kind not in "biuf" and not is_bfloat16(a.dtype):
+        what, instead = (f"x has dtype {a.dtype}", "") if a.dtype.kind == "c" else other_type(x, a, "x")
         raise TypeError(f"{what}; real numbers are expected, to quantise{instead}")
     if a.dtype.kind not in "biu" and np.isnan(a).any():
         raise ValueError("x holds NaN, for which there is no integer: pass np.nan_to_num(x), or leave those pixels out")
@@ -217,7 +217,7 @@ def whole_numbers(y: ArrayLike) -> Array:
     """What stands for real numbers, as an array."""
     a = maybe_masked(y, "y")
     if a.dtype.kind not in "iuf":
-        what, instead = (f"y has dtype {a.dtype}", "") if a.dtype.kind == "c" else _check.other_type(y, a, "y")
+        what, instead = (f"y has dtype {a.dtype}", "") if a.dtype.kind == "c" else other_type(y, a, "y")
         raise TypeError(f"{what}; whole numbers are expected, as the layer gives them{instead}")
     if a.dtype.kind == "f" and not np.ma.filled(np.isfinite(a) & (np.rint(a) == a), True).all():
         raise ValueError("y holds numbers that are not whole: expected a result of the layer, before it is dequantised")
@@ -234,7 +234,7 @@ def _other_type(value: Any, a: Array, name: str, dtype: np.dtype[Any]) -> tuple[
         return f"{name} has dtype {a.dtype}", f": pass np.asarray({name}, np.{fits})"
     if a.dtype.kind == "c":
         return f"{name} has dtype {a.dtype}", ", which stand for real numbers"
-    what, instead = _check.other_type(value, a, name)
+    what, instead = other_type(value, a, name)
     return what, instead.partition(", bias=")[0]  # which has another unit
 
 
@@ -279,7 +279,7 @@ def _zero_points(value: ArrayLike, name: str, of: str, dtype: np.dtype[Any] | No
 def _scales(value: ArrayLike, name: str, filters: int) -> Array:
     """Scales as (filters,) of float32."""
     a = unmasked(value, name)
-    if a.dtype.kind not in "fiu" and not _check.is_bfloat16(a.dtype):
+    if a.dtype.kind not in "fiu" and not is_bfloat16(a.dtype):
         raise TypeError(f"{name} must be a number > 0, got {value!r}")
     with np.errstate(over="ignore", under="ignore"):
         scales = _one_or_each(a, name, filters).astype(np.float32)
@@ -316,4 +316,4 @@ def _activation(value: Any) -> tuple[str, float, float]:
             f"activation {value!r} is not possible between integers: expected None, "
             'or one that only narrows the range, "relu", "relu6" or ("clip", lo, hi)'
         )
-    return _check.activation(value)
+    return activation(value)

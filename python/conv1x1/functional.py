@@ -1,19 +1,13 @@
-"""The function and the layer."""
+"""The functions that convolve: of numbers as they are, and of quantised ones."""
 
 from __future__ import annotations
 
-from typing import Any
+from . import _conv1x1
+from .arithmetic import default_arithmetic
+from .checks import Activation, floats, quantized
+from .checks.arrays import Array, ArrayLike, DTypeLike, data_array
 
-import numpy as np
-
-from . import _check, _conv1x1
-from ._arithmetic import default_arithmetic
-from ._arrays import Array, ArrayLike, DTypeLike
-from ._check import Activation
-from ._layer import Flat, Layer, told, unpickled
-
-_data_array = default_arithmetic(_check.data_array)
-_spec = default_arithmetic(_check.spec)
+_data_array = default_arithmetic(data_array)
 
 
 def conv1x1(
@@ -191,93 +185,180 @@ def conv1x1(
     y = _conv1x1.conv1x1(x, w, bias, channel_axis, stride, groups, activation, residual, dtype, out, threads)
     if y is NotImplemented:
         x = _data_array(x, "x")
-        spec = _spec(w, bias, channel_axis, stride, groups, activation, dtype, x)
+        spec = floats.spec(w, bias, channel_axis, stride, groups, activation, dtype, x)
         y = _conv1x1.Layer(spec)(x, residual=residual, out=out, threads=threads)
     return y  # type: ignore[no-any-return]
 
 
-def _rebuilt(number: int, cls: type[Conv1x1], arrays: dict[str, Flat | None], options: dict[str, Any]) -> Conv1x1:
-    # By this name, since a subclass may have a __new__ of its own that takes other arguments.
-    return Conv1x1.__new__(cls, **unpickled(number, cls, Conv1x1, arrays), **options)
+def qlinear_conv1x1(
+    x: ArrayLike,
+    x_scale: ArrayLike,
+    x_zero_point: ArrayLike,
+    w: ArrayLike,
+    w_scale: ArrayLike,
+    w_zero_point: ArrayLike,
+    y_scale: ArrayLike,
+    y_zero_point: ArrayLike,
+    B: ArrayLike | None = None,  # noqa: N803  (ONNX's name)
+    *,
+    channel_axis: int = -1,
+    stride: int | tuple[int, ...] = 1,
+    groups: int = 1,
+    activation: Activation = None,
+    out: Array | None = None,
+    threads: int | None = None,
+) -> Array:
+    """Pointwise convolution of quantised arrays: ONNX's QLinearConv with a 1×1 kernel, its arguments in ONNX's order.
 
-
-class Conv1x1(Layer):
-    """A pointwise convolution, its weights packed once: ``layer(x, *, residual=None, out=None, threads=None)``.
-
-    A layer is immutable, may be called from several threads at once, and pickles (as its weights, not as packed).
-    A call takes x, and by name `residual`, `out` and `threads`, and raises and returns what `conv1x1` does. An int
-    `stride` is for the last two axes besides the channels: in (N, L, C) the batch too, where ``stride=(2,)`` is meant.
+    A quantised array holds whole numbers q of 8 bits that stand for the real numbers ``scale · (q − zero_point)``.
+    Where x, w and y stand for real numbers so, y is the convolution of x and w, rounded to what y can hold.
 
     Parameters
     ----------
-    w, bias, channel_axis, stride, groups, activation, dtype
-        As for `conv1x1`; w and bias are copied (float16 and bfloat16 as float32, wide integers as int32
-        where they fit). Weights of shape ``(1, 1, N)`` and ``(N, 1, 1)`` are refused unless N
-        is 1: without an x they might be one filter over N channels or N filters over one.
+    x : array_like, int8 or uint8
+        Pixels of any rank ≥ 1, with their channels on `channel_axis`.
+    x_scale : float
+        The real number between neighbours in x; like all scales > 0, and taken as float32.
+    x_zero_point : int
+        Which number in x stands for 0. A NumPy scalar or array must be of x's type.
+    w : array_like, int8 or uint8
+        The filters, in any form that `conv1x1` takes.
+    w_scale, w_zero_point : float and int, or (K,) of them
+        As for x; for all filters, or for each. Zero points that are NumPy arrays must be of w's type.
+    y_scale : float
+        As for x.
+    y_zero_point : numpy.int8 or numpy.uint8
+        As for x. Its type is the result's type.
+    B : array_like of int, optional
+        The bias, ``(K,)`` of int32, in units of ``x_scale · w_scale``.
+    channel_axis, stride, groups
+        As for `conv1x1`.
+    activation : str or tuple, optional
+        ``"relu"``, ``"relu6"`` or ``("clip", lo, hi)``, in real numbers: what narrows the range of the result.
+    out : ndarray, optional
+        Where to write the result: a writable array of its shape and type, with any strides.
+    threads : int, optional
+        At most this many threads, `get_num_threads` by default. No result depends on it.
+
+    Returns
+    -------
+    ndarray
+        x's axes, strided, with K entries on `channel_axis`; of the type of `y_zero_point`. In memory its axes lie in
+        x's order, without gaps; or it is `out`.
 
     Raises
     ------
-    TypeError, ValueError, ImportError
-        When an argument does not fit, saying what was expected and how to call.
+    TypeError, ValueError
+        When an argument does not fit, saying what was expected and how to call; `out` is untouched then. Among them
+        is a number of channels with which a sum might leave int32: 33,025 for uint8 times uint8 without zero points.
+    MemoryError, KeyboardInterrupt
+        As in `conv1x1`.
+
+    See Also
+    --------
+    QConv1x1 : the same with the weights packed once, for many calls; and made from a layer of floats.
+    conv1x1_integer : the sums alone, in int32.
+    reference_qlinear : the same in plain NumPy, to read.
+
+    Notes
+    -----
+    The result is defined to the bit, and is the one of ONNX Runtime on a CPU with VNNI:
+
+    1. the sum of ``(w − w_zero_point) · (x − x_zero_point)``, plus B, exactly, in int32 (only with a B of about 2³¹
+       can it wrap, as ONNX Runtime's does);
+    2. as float32, times ``x_scale · w_scale / y_scale``, which is worked out in float32 from left to right;
+    3. clamped to the type's limits less ``y_zero_point``, and to the activation's limits divided by ``y_scale`` in
+       float32;
+    4. rounded, half to even, and ``y_zero_point`` added.
+
+    Zero points cost nothing: they are taken from the weights and folded into the bias before the first pixel.
+
+    What a network passes: pixels are uint8. After a ReLU6 they stand for 0 … 6, so the scale is 6/255 and the zero
+    point 0; after a layer without activation, as at the end of a MobileNet's block, they stand for about −a … a, and
+    the zero point is near 128. Weights are int8 with a scale for each filter and the zero point 0. `y_scale` and
+    `y_zero_point` of one layer are `x_scale` and `x_zero_point` of the next. Layers that were made for speed on other
+    CPUs hold weights of 7 bits, for sums of int16 not to saturate; here nothing saturates, and 8 bits are right.
 
     Examples
     --------
+    x stands for 0.5·1 and 0.5·(−1), the filter for 0.25·2 and 0.25·3, so y for 0.25 − 0.375 = −0.125:
+
     >>> import numpy as np
-    >>> from conv1x1 import Conv1x1
-    >>> layer = Conv1x1(np.ones((16, 192), np.float32), activation="relu")
-    >>> layer(np.ones((28, 28, 192), np.float32)).shape
-    (28, 28, 16)
-
-    One layer takes pixels of any type, and each decides its result's:
-
-    >>> layer(np.ones((28, 28, 192), np.float16)).dtype
-    dtype('float16')
+    >>> from conv1x1 import qlinear_conv1x1
+    >>> x = np.array([[129, 127]], np.uint8)
+    >>> w = np.array([[2, 3]], np.int8)
+    >>> y = qlinear_conv1x1(x, 0.5, 128, w, 0.25, 0, y_scale=0.125, y_zero_point=np.uint8(100))
+    >>> y
+    array([[99]], dtype=uint8)
+    >>> 0.125 * (int(y[0, 0]) - 100)
+    -0.125
     """
-
-    __slots__ = ()
-
-    _check_call = staticmethod(_check.call)
-    _rebuilt = staticmethod(_rebuilt)
-
-    def __new__(
-        cls,
-        w: ArrayLike,
-        bias: ArrayLike | None = None,
-        *,
-        channel_axis: int = -1,
-        stride: int | tuple[int, ...] = 1,
-        groups: int = 1,
-        activation: Activation = None,
-        dtype: DTypeLike | None = None,
-    ) -> Conv1x1:
-        spec = _spec(w, bias, channel_axis, stride, groups, activation, dtype)
-        return super().__new__(cls, _check.kept(spec))  # type: ignore[return-value]
-
-    @property
-    def weight(self) -> Array:
-        """The filters, (out_channels, in_channels/groups), read-only; (in_channels,) where they were given so."""
-        spec = self._spec
-        return spec.weight if spec.keep_axis else spec.weight[0]
-
-    @property
-    def bias(self) -> Array | None:
-        """The bias, (out_channels,), read-only, or None."""
-        return self._spec.bias
-
-    @property
-    def dtype(self) -> np.dtype[Any] | None:
-        """The type of the result, or None where the data decide."""
-        return self._spec.dtype
-
-    def _options(self) -> dict[str, Any]:
-        dtype = self._spec.dtype
-        return super()._options() | {"dtype": None if dtype is None else dtype.name}
-
-    def _arrays(self) -> dict[str, Any]:
-        return {"w": told(Conv1x1, self, "weight")["weight"], **told(Conv1x1, self, "bias")}
-
-    def __repr__(self) -> str:
-        return f"<Conv1x1 {self.in_channels} → {self.out_channels}{self._described()}>"
+    a = quantized.pixels(x)
+    made = quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, a)
+    more = quantized.requantize(made, x_scale, w_scale, y_scale, y_zero_point, B, activation)
+    quantized.check_out(out, more)
+    return _conv1x1.Layer(quantized.spec(made, more))(a, out=out, threads=threads)
 
 
-_conv1x1.document_call(Conv1x1, "x, *, residual=None, out=None, threads=None", "The result, as `conv1x1` gives it.")
+def conv1x1_integer(
+    x: ArrayLike,
+    w: ArrayLike,
+    x_zero_point: ArrayLike = 0,
+    w_zero_point: ArrayLike = 0,
+    *,
+    channel_axis: int = -1,
+    stride: int | tuple[int, ...] = 1,
+    groups: int = 1,
+    out: Array | None = None,
+    threads: int | None = None,
+) -> Array:
+    """Pointwise convolution of whole numbers of 8 bits: ONNX's ConvInteger with a 1×1 kernel.
+
+    The sums of ``(w − w_zero_point) · (x − x_zero_point)`` over the channels, exactly, in int32.
+
+    Parameters
+    ----------
+    x : array_like, int8 or uint8
+        Pixels of any rank ≥ 1, with their channels on `channel_axis`.
+    w : array_like, int8 or uint8
+        The filters, in any form that `conv1x1` takes.
+    x_zero_point : int, default 0
+        Taken from all of x. A NumPy scalar or array must be of x's type.
+    w_zero_point : int or (K,) of int, default 0
+        Taken from all filters, or from each. A NumPy scalar or array must be of w's type.
+    channel_axis, stride, groups
+        As for `conv1x1`.
+    out : ndarray, optional
+        Where to write the result: a writable int32 array of its shape, with any strides.
+    threads : int, optional
+        At most this many threads, `get_num_threads` by default. No result depends on it.
+
+    Returns
+    -------
+    ndarray
+        x's axes, strided, with K entries on `channel_axis`; int32. In memory its axes lie in x's order, without gaps;
+        or it is `out`.
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError, KeyboardInterrupt
+        As in `qlinear_conv1x1`.
+
+    See Also
+    --------
+    qlinear_conv1x1 : with scales, and a result of 8 bits.
+    reference_integer : the same in plain NumPy, to read.
+
+    Examples
+    --------
+    The pixel is 1, −1 and the filter 2, 3, so the sum is 2 − 3:
+
+    >>> import numpy as np
+    >>> from conv1x1 import conv1x1_integer
+    >>> conv1x1_integer(np.uint8([[129, 127]]), np.int8([[2, 3]]), x_zero_point=128)
+    array([[-1]], dtype=int32)
+    """
+    a = quantized.pixels(x)
+    made = quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, a)
+    quantized.check_out(out, None)
+    return _conv1x1.Layer(quantized.spec(made))(a, out=out, threads=threads)

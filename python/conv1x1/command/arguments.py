@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import __version__
-from ._check import Activation
-from ._failure import MISUSE, Failure
+from .. import __version__
+from ..checks import Activation
+from . import MISUSE, Failure
 
 _MOST_THREADS = 1024
 _MOST_DIGITS = 18  # more are no number that anything here could be

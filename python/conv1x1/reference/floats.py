@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _check
-from ._arithmetic import default_arithmetic
-from ._arrays import Array, ArrayLike, DTypeLike
-from ._check import Activation
+from ..arithmetic import default_arithmetic
+from ..checks import Activation, floats, geometry
+from ..checks.arrays import Array, ArrayLike, DTypeLike, data_array, is_bfloat16, is_complex
 
 
 @default_arithmetic
@@ -66,16 +65,16 @@ def reference(
     >>> reference([[1, 5], [200, 100]], [0.5, 1], dtype="uint8")
     array([  6, 200], dtype=uint8)
     """
-    x = _check.data_array(x, "x")
-    spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, x)
-    x, residual, out, _, finish = _check.call(spec, x, residual, out, threads)
-    position = _check.axis(x, channel_axis)
-    steps = _check.strides_per_axis(x, position, spec.stride)
-    shape = _check.result_shape(x, position, steps, len(spec.weight), keep_axis=True)
+    x = data_array(x, "x")
+    spec = floats.spec(w, bias, channel_axis, stride, groups, activation, dtype, x)
+    x, residual, out, _, finish = floats.call(spec, x, residual, out, threads)
+    position = geometry.axis(x, channel_axis)
+    steps = geometry.strides_per_axis(x, position, spec.stride)
+    shape = geometry.result_shape(x, position, steps, len(spec.weight), keep_axis=True)
 
-    integers = _check.sums_integers(spec, x, residual)
+    integers = floats.sums_integers(spec, x, residual)
     numbers = [a.dtype for a in (x, spec.weight, spec.bias, residual) if a is not None]
-    kind = np.complex128 if any(map(_check.is_complex, numbers)) else np.int64 if integers else np.float64
+    kind = np.complex128 if any(map(is_complex, numbers)) else np.int64 if integers else np.float64
     pixels = np.moveaxis(exact(x, integers), position, -1)  # the channels last
     result = np.moveaxis(np.empty(shape, kind), position, -1)
     filters = np.split(exact(spec.weight, integers), groups)
@@ -91,9 +90,9 @@ def reference(
         if residual is not None:
             result = result + exact(residual, integers)
         clamped = kind if spec.activation[0] in ("relu", "relu6", "clip") else None  # integers to integers
-        result = activate(result, parameters(spec.activation, _check.type_of_sums(spec, x, residual, out)))
+        result = activate(result, parameters(spec.activation, floats.type_of_sums(spec, x, residual, out)))
         if out is None:
-            y = _check.lying_as(x, cast(result, np.dtype(spec.dtype or clamped or result.dtype)), position)
+            y = geometry.lying_as(x, cast(result, np.dtype(spec.dtype or clamped or result.dtype)), position)
         else:
             y = out
             y[...] = cast(result, y.dtype)
@@ -102,14 +101,14 @@ def reference(
 
 def exact(a: Array, integers: bool) -> Array:
     """Numbers as they are computed with: in int64 where all are integers, else in float64 or complex128."""
-    return a.astype(np.complex128 if _check.is_complex(a.dtype) else np.int64 if integers else np.float64)
+    return a.astype(np.complex128 if is_complex(a.dtype) else np.int64 if integers else np.float64)
 
 
 def by_parts(multiply: Any, a: Array, b: Array) -> Array:
     """A product, where a real factor multiplies the parts of a complex one each on its own: ∞ · i is no NaN + ∞i."""
-    if _check.is_complex(a.dtype) == _check.is_complex(b.dtype):
+    if is_complex(a.dtype) == is_complex(b.dtype):
         return np.asarray(multiply(a, b))
-    if _check.is_complex(a.dtype):
+    if is_complex(a.dtype):
         real, imaginary = multiply(a.real, b), multiply(a.imag, b)
     else:
         real, imaginary = multiply(a, b.real), multiply(a, b.imag)
@@ -121,7 +120,7 @@ def by_parts(multiply: Any, a: Array, b: Array) -> Array:
 def cast(y: Array, dtype: np.dtype[Any]) -> Array:
     """Numbers in another type: to integers rounded half to even and saturated, NaN to 0; to floats half to even."""
     with np.errstate(all="ignore"):
-        if _check.is_bfloat16(dtype):  # ml_dtypes goes through float32, and rounds twice
+        if is_bfloat16(dtype):  # ml_dtypes goes through float32, and rounds twice
             lowest = np.maximum(np.frexp(y)[1], -125) - 8  # the exponent of the last bit
             return np.asarray(np.ldexp(np.rint(np.ldexp(y, -lowest)), lowest)).astype(dtype)
         if dtype.kind not in "iu":

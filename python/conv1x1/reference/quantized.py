@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import _check, _check_quantized
-from ._arithmetic import default_arithmetic
-from ._arrays import Array, ArrayLike, Finish
-from ._check import Activation
+from ..arithmetic import default_arithmetic
+from ..checks import Activation, floats, geometry, quantized
+from ..checks.arrays import Array, ArrayLike, Finish
 
 
 @default_arithmetic
@@ -66,10 +65,10 @@ def reference_integer(
     array([[12, 17],
            [22, 27]], dtype=int32)
     """
-    x = _check_quantized.pixels(x)
-    made = _check_quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, x)
-    _check_quantized.check_out(out, None)
-    x, *_, finish = _check.call(_check_quantized.spec(made), x, None, out, threads)
+    x = quantized.pixels(x)
+    made = quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, x)
+    quantized.check_out(out, None)
+    x, *_, finish = floats.call(quantized.spec(made), x, None, out, threads)
     return _finished(x, _sums(x, made).astype(np.int32), made, out, finish)
 
 
@@ -124,10 +123,10 @@ def reference_qlinear(
     >>> reference_qlinear(x, 0.5, 128, w, 0.25, 0, y_scale=0.125, y_zero_point=np.uint8(100))
     array([[99]], dtype=uint8)
     """
-    x = _check_quantized.pixels(x)
-    made = _check_quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, x)
-    more = _check_quantized.requantize(made, x_scale, w_scale, y_scale, y_zero_point, B, activation)
-    x, *_, finish = _check_quantized.call(_check_quantized.spec(made, more), x, None, out, threads)
+    x = quantized.pixels(x)
+    made = quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, x)
+    more = quantized.requantize(made, x_scale, w_scale, y_scale, y_zero_point, B, activation)
+    x, *_, finish = quantized.call(quantized.spec(made, more), x, None, out, threads)
 
     sums = np.moveaxis(_sums(x, made), made.channel_axis, -1)  # the filters last
     if more.bias is not None:
@@ -141,11 +140,11 @@ def reference_qlinear(
     return _finished(x, np.moveaxis(result, -1, made.channel_axis), made, out, finish)
 
 
-def _sums(x: Array, made: _check_quantized.Integer) -> Array:
+def _sums(x: Array, made: quantized.Integer) -> Array:
     """Σ_c (w − w_zero_point) · (x − x_zero_point) in int64, with the filters on the channel axis."""
-    position = _check.axis(x, made.channel_axis)
-    steps = _check.strides_per_axis(x, position, made.stride)
-    shape = _check.result_shape(x, position, steps, len(made.weight), keep_axis=True)
+    position = geometry.axis(x, made.channel_axis)
+    steps = geometry.strides_per_axis(x, position, made.stride)
+    shape = geometry.result_shape(x, position, steps, len(made.weight), keep_axis=True)
 
     pixels = np.moveaxis(x, position, -1).astype(np.int64) - int(made.x_zero_point)  # the channels last
     result = np.moveaxis(np.empty(shape, np.int64), position, -1)
@@ -158,13 +157,11 @@ def _sums(x: Array, made: _check_quantized.Integer) -> Array:
     return np.moveaxis(result, -1, position)
 
 
-def _finished(
-    x: Array, result: Array, made: _check_quantized.Integer, out: Array | None, finish: Finish | None
-) -> Array:
+def _finished(x: Array, result: Array, made: quantized.Integer, out: Array | None, finish: Finish | None) -> Array:
     """The result without its channel axis, if the filter was a vector; in `out`, if there is one; masked, if x is."""
     result = result if made.keep_axis else result.take(0, made.channel_axis)
     if out is None:
-        y = _check.lying_as(x, result, _check.axis(x, made.channel_axis))
+        y = geometry.lying_as(x, result, geometry.axis(x, made.channel_axis))
     else:
         y = out
         y[...] = result

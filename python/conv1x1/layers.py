@@ -1,4 +1,4 @@
-"""What layers have in common, of floats and quantised: what they tell of themselves, and how they travel."""
+"""Layers: what all have in common, what they tell of themselves and how they travel; and the one of floats."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from . import _check, _conv1x1
-from ._arrays import Array, ArrayLike
-from ._check import Activation
+from . import _conv1x1
+from .checks import Activation, floats, kept
+from .checks.arrays import Array, ArrayLike, DTypeLike, spelled
 
 if TYPE_CHECKING:
     from inspect import Signature
@@ -152,9 +152,96 @@ def unpickled(number: int, cls: type, base: type[Layer], arrays: dict[str, Flat 
     """The arrays of a pickle, once its form is one that is known."""
     if number != _PICKLES:
         raise ValueError(
-            f"the pickle of a layer has form {_check.spelled(number)}, and this conv1x1 knows {_PICKLES}: "
+            f"the pickle of a layer has form {spelled(number)}, and this conv1x1 knows {_PICKLES}: "
             "load it with the version that wrote it, or with a newer one"
         )
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise TypeError(f"expected {base.__name__} or a subclass of it, got {cls!r}")
     return {n: None if a is None else _unflat(a) for n, a in arrays.items()}
+
+
+def _rebuilt(number: int, cls: type[Conv1x1], arrays: dict[str, Flat | None], options: dict[str, Any]) -> Conv1x1:
+    # By this name, since a subclass may have a __new__ of its own that takes other arguments.
+    return Conv1x1.__new__(cls, **unpickled(number, cls, Conv1x1, arrays), **options)
+
+
+class Conv1x1(Layer):
+    """A pointwise convolution, its weights packed once: ``layer(x, *, residual=None, out=None, threads=None)``.
+
+    A layer is immutable, may be called from several threads at once, and pickles (as its weights, not as packed).
+    A call takes x, and by name `residual`, `out` and `threads`, and raises and returns what `conv1x1` does. An int
+    `stride` is for the last two axes besides the channels: in (N, L, C) the batch too, where ``stride=(2,)`` is meant.
+
+    Parameters
+    ----------
+    w, bias, channel_axis, stride, groups, activation, dtype
+        As for `conv1x1`; w and bias are copied (float16 and bfloat16 as float32, wide integers as int32
+        where they fit). Weights of shape ``(1, 1, N)`` and ``(N, 1, 1)`` are refused unless N
+        is 1: without an x they might be one filter over N channels or N filters over one.
+
+    Raises
+    ------
+    TypeError, ValueError, ImportError
+        When an argument does not fit, saying what was expected and how to call.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conv1x1 import Conv1x1
+    >>> layer = Conv1x1(np.ones((16, 192), np.float32), activation="relu")
+    >>> layer(np.ones((28, 28, 192), np.float32)).shape
+    (28, 28, 16)
+
+    One layer takes pixels of any type, and each decides its result's:
+
+    >>> layer(np.ones((28, 28, 192), np.float16)).dtype
+    dtype('float16')
+    """
+
+    __slots__ = ()
+
+    _check_call = staticmethod(floats.call)
+    _rebuilt = staticmethod(_rebuilt)
+
+    def __new__(
+        cls,
+        w: ArrayLike,
+        bias: ArrayLike | None = None,
+        *,
+        channel_axis: int = -1,
+        stride: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        activation: Activation = None,
+        dtype: DTypeLike | None = None,
+    ) -> Conv1x1:
+        made = floats.spec(w, bias, channel_axis, stride, groups, activation, dtype)
+        return super().__new__(cls, kept(made))  # type: ignore[return-value]
+
+    @property
+    def weight(self) -> Array:
+        """The filters, (out_channels, in_channels/groups), read-only; (in_channels,) where they were given so."""
+        spec = self._spec
+        return spec.weight if spec.keep_axis else spec.weight[0]
+
+    @property
+    def bias(self) -> Array | None:
+        """The bias, (out_channels,), read-only, or None."""
+        return self._spec.bias
+
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """The type of the result, or None where the data decide."""
+        return self._spec.dtype
+
+    def _options(self) -> dict[str, Any]:
+        dtype = self._spec.dtype
+        return super()._options() | {"dtype": None if dtype is None else dtype.name}
+
+    def _arrays(self) -> dict[str, Any]:
+        return {"w": told(Conv1x1, self, "weight")["weight"], **told(Conv1x1, self, "bias")}
+
+    def __repr__(self) -> str:
+        return f"<Conv1x1 {self.in_channels} → {self.out_channels}{self._described()}>"
+
+
+_conv1x1.document_call(Conv1x1, "x, *, residual=None, out=None, threads=None", "The result, as `conv1x1` gives it.")

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import Conv1x1
-from ._check import Array
+from .. import Conv1x1
+from ..checks.arrays import Array
 
 SIDE = 224
 BLOCK = 8

@@ -1,6 +1,6 @@
 """Objects that users pass, as arrays: NumPy's own, masked ones, and what other libraries keep in this machine's memory.
 
-Nothing is copied that lies there already. For what is no array, `_advice` has the call that makes one of it.
+Nothing is copied that lies there already. For what is no array, `advice` has the call that makes one of it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from .. import _conv1x1
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike as ArrayLike
     from numpy.typing import DTypeLike as DTypeLike
@@ -21,6 +23,19 @@ if TYPE_CHECKING:
 else:  # what `typing.get_type_hints` finds; numpy.typing would double the import's cost
     Array = np.ndarray[Any, np.dtype[Any]]
     ArrayLike = DTypeLike = Any
+
+_SHARED = ("float16", "float32", "float64", "complex64", "complex128", "uint8", "int8", "uint16", "int16", "int32")
+#: And bfloat16, a type that ml_dtypes brings.
+WIDE = tuple(map(np.dtype, ("uint32", "int64", "uint64")))
+PIXELS = (*map(np.dtype, (*_SHARED, "bool")), *WIDE)
+RESULTS = tuple(map(np.dtype, (*_SHARED, "int64")))
+_PIXEL_NAMES = (
+    "float16, bfloat16, float32, float64, complex64, complex128, "
+    "bool, uint8, int8, uint16, int16, int32, uint32, int64 and uint64"
+)
+RESULT_NAMES = "float16, bfloat16, float32, float64, complex64, complex128, uint8, int8, uint16, int16, int32 and int64"
+#: For a type that no result has, by its kind, one that has room for it.
+ROOM_FOR = {"b": "uint8", "u": "int64", "f": "float64", "c": "complex128"}
 
 Finish: TypeAlias = Callable[[Array], Array]
 
@@ -73,7 +88,7 @@ def _read(value: Any, name: str) -> Any:
     except (ImportError, MemoryError):
         raise
     except Exception as error:
-        from ._advice import unreadable
+        from .advice import unreadable
 
         raise unreadable(value, name, error) from error
     raise TypeError(elsewhere)
@@ -90,6 +105,48 @@ def _depth_of_masks(value: Any, depth: int = 1) -> int:
     return 0
 
 
+# ---------------------------------------------------------------------------------------------------------- types
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Whether this is bfloat16, as ml_dtypes or another package registers it; the core is told its number."""
+    if dtype.name != "bfloat16" or dtype.itemsize != 2:
+        return False
+    _conv1x1.know_bfloat16(dtype.num)
+    return True
+
+
+def in_own_order(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A type in this machine's byte order; NumPy's type of text has none."""
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
+def is_integer(dtype: np.dtype[Any]) -> bool:
+    """Whether the numbers are integers; booleans count, as 0 and 1."""
+    return dtype.kind in "biu"
+
+
+def data_array(x: ArrayLike, name: str) -> Array:
+    """`x` as an array of pixels in a supported type, masked if it is; an ndarray of one is never copied."""
+    a = maybe_masked(x, name)
+    if in_own_order(a.dtype) in PIXELS or is_bfloat16(a.dtype):
+        return a
+    what, instead = other_type(x, a, name)
+    raise TypeError(f"{what}; supported are {_PIXEL_NAMES}{instead}")
+
+
+def other_type(value: Any, a: Array, name: str) -> tuple[str, str]:
+    """What was passed that is of no supported type, as the array `a`, and the call that makes such an array of it."""
+    from . import advice
+
+    what, instead = advice.unsupported(value, a, name)
+    return what, f": {instead}" if instead else ""
+
+
+def is_complex(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "c"
+
+
 def bfloat16(what: str) -> Any:
     """The type of ml_dtypes, for `what` needs it."""
     try:
@@ -100,6 +157,48 @@ def bfloat16(what: str) -> Any:
             'pip install ml_dtypes, or ".[bfloat16]" in a clone'
         ) from None
     return bfloat16
+
+
+def result_dtype(value: DTypeLike | None) -> np.dtype[Any] | None:
+    """The requested result type, or None where the data decide."""
+    if value is None:
+        return None
+    if isinstance(value, str) and value == "bfloat16":
+        value = bfloat16("dtype='bfloat16'")
+    dtype = as_dtype(value)
+    if not is_result(dtype):
+        instead = ROOM_FOR.get(dtype.kind, "float32")
+        raise TypeError(f"dtype={dtype} is no type of a result; supported are {RESULT_NAMES}: pass dtype=np.{instead}")
+    if not dtype.isnative:
+        own = repr(dtype.name) if dtype.isbuiltin == 2 else f"np.{dtype.name}"
+        raise TypeError(f"dtype={dtype} is not this machine's byte order: pass dtype={own}, or an out of that order")
+    return np.dtype(dtype.type)
+
+
+def as_dtype(value: Any) -> np.dtype[Any]:
+    """What NumPy takes for a dtype; for what it does not, whatever it raises, a TypeError."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)
+    except Exception as error:
+        named = spelled(value).rpartition(".")[2]  # torch.float32, say
+        instead = named if named in ("bfloat16", *map(str, RESULTS)) else "float32"
+        raise TypeError(
+            f"dtype={spelled(value)} is no dtype of NumPy's; supported are {RESULT_NAMES}: pass dtype={instead!r}"
+        ) from error
+    return dtype
+
+
+def spelled(value: Any) -> str:
+    """A value for a message, which may be long, or have no words for itself."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = object.__repr__(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def is_result(dtype: np.dtype[Any]) -> bool:
+    return in_own_order(dtype) in RESULTS or is_bfloat16(dtype)
 
 
 # ---------------------------------------------------------------------------------------------------- DLPack

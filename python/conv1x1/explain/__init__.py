@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from . import _check
-from ._arithmetic import default_arithmetic
-from ._arrays import Array, ArrayLike, DTypeLike
-from ._check import Activation
-from .conv import Conv1x1
-from .reference import activate, by_parts, cast, exact
+from ..arithmetic import default_arithmetic
+from ..checks import Activation, Spec, floats, geometry
+from ..checks.arrays import Array, ArrayLike, DTypeLike, data_array, is_complex, is_integer
+from ..layers import Conv1x1
+from ..reference.floats import activate, by_parts, cast, exact
 
 _COLUMNS = 100  # of text
 
@@ -86,16 +85,16 @@ def explain(
     >>> e.value, float(e.result)
     (17.0, 17.0)
     """
-    a = _check.data_array(x, "x")
+    a = data_array(x, "x")
     given = {"x": a, "residual": residual}
-    in_channels = a.shape[_check.axis(a, channel_axis)]
-    spec = _check.spec(w, bias, channel_axis, stride, groups, activation, dtype, a)
-    a, residual, _, _, _ = _check.call(spec, a, residual, None, None, numbers=False)
-    position = _check.axis(a, channel_axis)
-    strides = _check.strides_per_axis(a, position, spec.stride)
+    in_channels = a.shape[geometry.axis(a, channel_axis)]
+    spec = floats.spec(w, bias, channel_axis, stride, groups, activation, dtype, a)
+    a, residual, _, _, _ = floats.call(spec, a, residual, None, None, numbers=False)
+    position = geometry.axis(a, channel_axis)
+    strides = geometry.strides_per_axis(a, position, spec.stride)
     out_channels, per_group = spec.weight.shape
-    products_shape = _check.result_shape(a, position, strides, per_group, keep_axis=True)
-    shape = _check.result_shape(a, position, strides, out_channels, spec.keep_axis)
+    products_shape = geometry.result_shape(a, position, strides, per_group, keep_axis=True)
+    shape = geometry.result_shape(a, position, strides, out_channels, spec.keep_axis)
     if 0 in shape:
         raise ValueError(f"the result has shape {shape}: it holds no number to explain")
     pixel_shape = products_shape[:position] + products_shape[position + 1 :]
@@ -116,7 +115,7 @@ def explain(
     plan = layer._plan(a, residual, None, None)
 
     first = filter // (out_channels // groups) * per_group
-    integers = _check.sums_integers(spec, shown, added)
+    integers = floats.sums_integers(spec, shown, added)
     channels = exact(np.ravel(shown)[first : first + per_group], integers)
     weights = exact(spec.weight[filter], integers)
     with np.errstate(all="ignore"):
@@ -128,7 +127,7 @@ def explain(
 
     pixels = math.prod(pixel_shape)
     parameters = spec.weight.size + (0 if spec.bias is None else spec.bias.size)
-    parts = 2 if _check.is_complex(weights.dtype) else 1
+    parts = 2 if is_complex(weights.dtype) else 1
     read = pixels * in_channels * a.itemsize + parameters * parts * np.dtype(plan["arithmetic"]).itemsize
     return Explanation(
         shapes={
@@ -136,7 +135,7 @@ def explain(
             "w": matrix.shape,
             "filter": (1, per_group) if spec.keep_axis else (per_group,),
             "products": products_shape,
-            "sum": _check.result_shape(a, position, strides, 1, spec.keep_axis),
+            "sum": geometry.result_shape(a, position, strides, 1, spec.keep_axis),
             "result": shape,
         },
         index=index,
@@ -211,7 +210,7 @@ class Explanation:
     plan: dict[str, Any]
     # What text and drawing want besides: the call, with its channel axis counted from the front and a step for each
     # pixel axis; the pixel of the result; the first channel that the filter sees, not 0 in later groups.
-    _spec: _check.Spec
+    _spec: Spec
     _channel_axis: int
     _stride: tuple[int, ...]
     _pixel: tuple[int, ...]
@@ -382,7 +381,7 @@ class Explanation:
         str
             Ready for a file, a slide or a web page.
         """
-        from ._drawing import draw  # here, since it is seldom wanted, and itself needs this module
+        from .drawing import draw  # here, since it is seldom wanted, and itself needs this module
 
         return draw(self)
 
@@ -399,7 +398,7 @@ def _steps(
     total: complex,
     bias: complex | None,
     residual: complex | None,
-    spec: _check.Spec,
+    spec: Spec,
     dtype: np.dtype[Any],
 ) -> list[tuple[str, str, complex]]:
     """The sum, then bias, residual, activation and rounding where the call has them: name, arithmetic, result."""
@@ -413,10 +412,10 @@ def _steps(
         activated = activate(np.asarray(value), spec.activation).item()
         steps.append((spec.activation[0], _activated(spec.activation, spell(value)), activated))
         value = activated
-    if spec.dtype is not None or dtype.itemsize < 4 or (_check.is_integer(dtype) and value != np.rint(value)):
+    if spec.dtype is not None or dtype.itemsize < 4 or (is_integer(dtype) and value != np.rint(value)):
         number = cast(np.asarray(value), dtype)
-        rounded = int(number) if _check.is_integer(dtype) else (complex if _check.is_complex(dtype) else float)(number)
-        name = "saturated" if _check.is_integer(dtype) and abs(rounded - value) > 0.5 else "rounded"
+        rounded = int(number) if is_integer(dtype) else (complex if is_complex(dtype) else float)(number)
+        name = "saturated" if is_integer(dtype) and abs(rounded - value) > 0.5 else "rounded"
         steps.append((name, f"{dtype}({spell(value)})", rounded))
     return steps
 
@@ -441,7 +440,7 @@ def _sum(weights: Array, channels: Array) -> str:
 
 def _operations(weights: Array, channels: Array) -> int:
     """What one product and its place in the sum take, of real numbers."""
-    return 2 * math.prod(2 if _check.is_complex(a.dtype) else 1 for a in (weights, channels))
+    return 2 * math.prod(2 if is_complex(a.dtype) else 1 for a in (weights, channels))
 
 
 def spell(value: complex) -> str:

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from .explain import Explanation, both_ends, counted, spell
+from . import Explanation, both_ends, counted, spell
 
 _WIDTH, _HEIGHT, _MIDDLE = 960, 600, 322  # of the drawing; the line its parts are centred on
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"

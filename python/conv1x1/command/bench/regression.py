@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import __version__, _conv1x1
+from ... import __version__, _conv1x1
 from . import timing
 from .progress import bar
 from .results import MARGIN, dump, environment, geometric_mean, interval, machine

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from .. import __version__
+from ... import __version__
 from .measure import read_levels, roofs
 from .peers import Peer
 from .results import MARGIN, Rival, Row, machine, summary
