@@ -98,4 +98,12 @@ Problem make_problem(DType arithmetic, const Array& x, const Array& y, const Arr
   return p;
 }
 
+bool planes(const Problem& p) {
+  const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.arithmetic));
+  const auto plane = [&](const Side& side, ptrdiff_t pixel) {
+    return side.dtype == p.arithmetic && !side.swapped && pixel == size;
+  };
+  return !p.all.empty() && plane(p.x, p.all.back().x) && plane(p.y, p.all.back().y);
+}
+
 }  // namespace conv1x1

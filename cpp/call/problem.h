@@ -66,4 +66,7 @@ Problem make_problem(DType arithmetic, const Array& x, const Array& y, const Arr
                      bool keep_axis, const size_t* steps, size_t groups, size_t out_channels, Form = Form::plain,
                      bool has_bias = false);
 
+// Whether the pixels of each channel and of each filter's result follow one another, in the type of the sums.
+bool planes(const Problem&);
+
 }  // namespace conv1x1

@@ -37,7 +37,7 @@ constexpr size_t operand_count = 5;
 enum class Isa : unsigned char { portable, neon, neondot, avx2, avx512, avx512vnni };
 constexpr size_t isa_count = 6;
 
-// The order in which the channels of one output are summed; see plan.h.
+// The order in which the channels of one output are summed; see call/order.h.
 enum class Order : unsigned char { chain, lanes };
 
 // `clamp` stands for relu, relu6 and clip.

@@ -1,48 +1,19 @@
 // How a problem will be computed: a pure choice from the problem, the machine and the threads allowed.
 //
 // Nothing here reads a global or touches an array, so that the plan for any machine can be tested on any other.
-// No choice made here changes a bit of the result, except the order of summation, which depends on the
-// channel counts alone.
+// No choice made here changes a bit of the result: the order of summation is call/order.h's.
 #pragma once
 
 #include <cstddef>
-#include <optional>
 
 #include "call/problem.h"
 #include "kernels/kernel.h"
-#include "system/cpu.h"
+#include "plan/machine.h"
 
 namespace conv1x1 {
 
-// The order in which the channels of one output are summed (part of the definition of a result):
-// lane order for at most 4 filters over at least 32 channels (both in one group), else chain order.
-Order summation_order(size_t in_channels, size_t out_channels);
-
-// Whether a kernel exists that wants the filters as plain rows: for few filters, and for few channels and filters.
-bool plain_rows(size_t in_channels, size_t out_channels);
-
-// Whether the pixels of each channel and of each filter's result follow one another, in the type of the sums.
-bool planes(const Problem&);
-
 // What multiplies: the kernel of rows × lanes, or one of the special ones.
 enum class Method : unsigned char { multiply, few_filters, few_filters_lanes, few_channels };
-
-enum class Orientation : unsigned char { pixels_as_rows, pixels_as_lanes };
-
-// What tests and measurements ask for instead of the planner's choice, wherever type and order of summation fit.
-struct Restriction {
-  const MultiplyFamily* family = nullptr;
-  size_t vectors = 0;
-  std::optional<Orientation> orientation;
-};
-
-struct Machine {
-  const KernelTable* table;
-  Restriction only;
-  bool halves_pair_up = false;
-  size_t l2_bytes = 1 << 20;
-  double worth_threads = 60;  // microseconds of work, below which waking another thread costs more than it brings
-};
 
 struct Plan {
   const KernelTable* table = nullptr;

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "plan/plan.h"
+#include "call/order.h"
 #include "system/cpu.h"
 
 namespace conv1x1 {

@@ -7,15 +7,14 @@
 #include <limits>
 #include <new>
 
+#include "call/order.h"
 #include "call/problem.h"
-#include "plan/plan.h"
+#include "call/round.h"
 #include "system/fp_environment.h"
 
 namespace conv1x1 {
 
 namespace {
-
-size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 size_t product(size_t a, size_t b) {
   if (b && a > std::numeric_limits<size_t>::max() / b) throw std::bad_alloc();
@@ -140,12 +139,12 @@ void pack_integers(const PackedWeights& to, Given weight, Given bias, Given scal
 }  // namespace
 
 ptrdiff_t PackedWeights::panel_bytes() const {
-  const size_t depth = channels_together(operand), steps = (in_channels + depth - 1) / depth;
+  const size_t depth = channels_together(operand), steps = ceil_div(in_channels, depth);
   return static_cast<ptrdiff_t>(steps * width * size_of(sums_of(operand)));
 }
 
 const char* PackedWeights::panel(size_t group, size_t filter) const {
-  const size_t panels_per_group = (out_channels + width - 1) / width;
+  const size_t panels_per_group = ceil_div(out_channels, width);
   const size_t index = group * panels_per_group + filter / width;
   return panels.get() + static_cast<ptrdiff_t>(index) * panel_bytes() + filter % width * size_of(sums_of(operand));
 }
@@ -241,7 +240,7 @@ std::unique_ptr<PackedWeights> Weights::pack(Operand operand, size_t width, Form
   packed->out_channels = product(out_channels, weight_.is_complex ? 2 : 1);
   const size_t size = size_of(sums_of(operand)), depth = channels_together(operand);
   const size_t filters = product(groups, round_up(packed->out_channels, width));
-  packed->panels = allocate(product(product(filters, round_up(packed->in_channels, depth) / depth), size));
+  packed->panels = allocate(product(product(filters, ceil_div(packed->in_channels, depth)), size));
   if (form == Form::imaginary ? bias_.is_complex : bias_.data != nullptr)
     packed->bias = allocate(product(filters, size));
   if (form == Form::plain && bias_.is_complex) packed->other = allocate(product(filters, size));

@@ -1,0 +1,181 @@
+#include "plan/tiles.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "call/round.h"
+#include "call/types.h"
+#include "plan/costs.h"
+
+namespace conv1x1 {
+
+namespace {
+
+// What a tile grows with at most: some machines tell of an L2 cache of many megabytes.
+constexpr size_t most_l2_bytes = size_t{2} << 20;
+
+// Multiply-adds in one unit of work at most: signals are looked at between units, and Ctrl-C shall not wait for long.
+// Some milliseconds with vectors, ten or twenty without.
+constexpr size_t longest_unit = size_t{1} << 28, longest_portable_unit = size_t{1} << 23;
+
+constexpr size_t line = 64;  // bytes of a cache line
+
+bool as_rows(const Plan& plan) { return plan.orientation == Orientation::pixels_as_rows; }
+
+// Filters of one column where those are lanes; else pixels.
+size_t column_of(const Plan& plan) { return plan.family->width * plan.vectors; }
+
+// What tiles are whole multiples of: the pixels in a block of the kernel.
+size_t granule_of(const Plan& plan) {
+  if (plan.method == Method::few_filters) return 1;
+  return as_rows(plan) ? plan.family->max_rows[plan.vectors - 1] : column_of(plan);
+}
+
+// What chunks are whole multiples of.
+size_t filter_step(const Plan& plan) { return as_rows(plan) ? column_of(plan) : plan.family->width; }
+
+// The other kernels pass over x once for all filters.
+bool cuts_filters(const Plan& plan) { return plan.method == Method::multiply; }
+
+// Pixels along an axis of a box, at most: whole cache lines of an array that is contiguous along it, and enough of the
+// others that no line is brought for a few. Equal parts, but that they begin where lines do.
+size_t box_side(const PixelAxis& axis) {
+  constexpr size_t enough = 32;
+  const auto step = [](ptrdiff_t bytes) { return bytes ? static_cast<size_t>(std::abs(bytes)) : line; };
+  const size_t wanted = std::max(enough, line / std::min(step(axis.x), step(axis.y)));
+  const size_t parts = std::max<size_t>((axis.n + wanted / 2) / wanted, 1);
+  return std::min(round_up(ceil_div(axis.n, parts), 16), axis.n);
+}
+
+// A box of at most so many pixels.
+void choose_box(Plan& plan, const Problem& p, size_t most) {
+  for (size_t i = 0; i < 2; ++i) plan.box[i] = box_side(p.all[p.all.size() - 2 + i]);
+  while (plan.box[0] * plan.box[1] > most) {
+    size_t& longer = plan.box[plan.box[1] >= plan.box[0]];
+    longer = ceil_div(longer, 2);
+  }
+}
+
+size_t boxes(const Plan& plan, const Problem& p) {
+  size_t count = 1;
+  for (size_t i = 0, outer = p.all.size() - 2; i < p.all.size(); ++i)
+    count *= i < outer ? p.all[i].n : ceil_div(p.all[i].n, plan.box[i - outer]);
+  return count;
+}
+
+// All channels, unless a block of the kernel's pixels with all of theirs takes much more than it may.
+void choose_channel_block(Plan& plan, const Problem& p, size_t budget) {
+  plan.channel_block = p.in_channels;
+  const size_t size = size_of(p.arithmetic), granule = granule_of(plan);
+  const size_t tallest = budget / (as_rows(plan) ? granule * size : round_up(granule * size, line));
+  if (plan.order != Order::chain || channels_together(plan.family->operand) > 1 || p.in_channels <= 2 * tallest) return;
+  const size_t blocks = ceil_div(p.in_channels, tallest);
+  plan.channel_block = round_up(ceil_div(p.in_channels, blocks), p.x.pair ? 2 : 1);
+}
+
+// As many pixels, and filters, as the caches hold.
+size_t choose_for_caches(Plan& plan, const Problem& p, size_t budget) {
+  const size_t size = size_of(p.arithmetic), granule = granule_of(plan), column = column_of(plan);
+  const size_t steps = std::max<size_t>(ceil_div(plan.channel_block, channels_together(plan.family->operand)), 1);
+  const size_t pixel_bytes = as_rows(plan) && plan.stage_x ? round_up(steps * size, line) : steps * size;
+  size_t tile = std::max(budget / pixel_bytes / granule, size_t{1}) * granule;
+  if (plan.scratch_y) tile = std::min(tile, std::max(round_up(1024, granule), granule));
+  plan.chunk_filters = std::max<size_t>(p.out_channels, 1);
+  if (plan.scratch_y && cuts_filters(plan)) {
+    const size_t columns = budget / (std::clamp(p.pixels, size_t{1}, tile) * p.halves * size) / column;
+    plan.chunk_filters = std::min(plan.chunk_filters, std::max(columns, size_t{1}) * column);
+  }
+  return tile;
+}
+
+// Enough units that nobody waits long for the last one: smaller tiles first, then fewer filters at a time.
+size_t choose_for_threads(Plan& plan, const Problem& p, size_t tile) {
+  const size_t granule = granule_of(plan), wanted = static_cast<size_t>(plan.threads) * 8;
+  const size_t smallest = as_rows(plan) ? 4 * granule : granule;
+  const auto units = [&] { return ceil_div(p.pixels, tile) * ceil_div(p.out_channels, plan.chunk_filters) * p.groups; };
+  if (units() < wanted) tile = std::min(tile, std::max(smallest, round_up(ceil_div(p.pixels, wanted), granule)));
+  if (units() < wanted && cuts_filters(plan)) {
+    const size_t parts = ceil_div(wanted, std::max<size_t>(units(), 1));
+    plan.chunk_filters = std::min(plan.chunk_filters, round_up(ceil_div(plan.chunk_filters, parts), filter_step(plan)));
+  }
+  return tile;
+}
+
+// Boxes, whole runs of pixels, or tiles of a size; at most `tile` pixels, or a little more.
+void choose_pixels(Plan& plan, const Problem& p, size_t tile) {
+  const PixelAxes& walked = plan.stage_x ? p.target : plan.scratch_y ? p.source : p.all;
+  const size_t run = runs_of(p, walked).length;
+  if (p.boxed) {
+    choose_box(plan, p, tile);
+    tile = plan.box[0] * plan.box[1];
+  } else if (walked.size() > 1 && run > 0 && run < tile) {
+    tile = tile / run * run;
+  } else if (tile < p.pixels) {
+    tile = round_up(ceil_div(p.pixels, ceil_div(p.pixels, tile)), granule_of(plan));
+  }
+  plan.tile_pixels = std::min(tile, std::max<size_t>(p.pixels, 1));
+  plan.tiles = p.boxed ? boxes(plan, p) : ceil_div(p.pixels, plan.tile_pixels);
+}
+
+// No unit of work that takes too long.
+void cut_units(Plan& plan, const Problem& p) {
+  if (!cuts_filters(plan)) return;
+  const size_t most = plan.table->isa == Isa::portable ? longest_portable_unit : longest_unit;
+  const size_t filters = most / (plan.tile_pixels * p.halves * std::max<size_t>(p.in_channels, 1)),
+               step = filter_step(plan);
+  plan.chunk_filters = std::min(plan.chunk_filters, std::max(filters / step, size_t{1}) * step);
+}
+
+}  // namespace
+
+Shape runs_of(const Problem& p, const PixelAxes& axes) {
+  if (axes.empty()) return {p.pixels ? size_t{1} : 0, 1};
+  const size_t length = p.boxed ? box_side(axes.back()) : axes.back().n;
+  return {length ? p.pixels / length : 0, length};
+}
+
+size_t scratch_budget(const Machine& machine) { return std::min(machine.l2_bytes, most_l2_bytes) / 4; }
+
+void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_threads) {
+  const size_t budget = scratch_budget(machine);
+  choose_channel_block(plan, p, budget);
+  size_t tile = choose_for_caches(plan, p, budget);
+  plan.microseconds = forecast_microseconds(p);
+  plan.threads = plan.microseconds < machine.worth_threads ? 1 : max_threads;
+  if (plan.threads > 1) tile = choose_for_threads(plan, p, tile);
+  choose_pixels(plan, p, tile);
+  cut_units(plan, p);
+  plan.chunks = ceil_div(p.out_channels, plan.chunk_filters);
+}
+
+void choose_pitches(Plan& plan, const Problem& p) {
+  const size_t size = size_of(p.arithmetic), line_elements = line / size;
+  const bool rows = as_rows(plan);
+  // Rows of a tile keep clear of each other's cache sets: never a multiple of 4096 bytes apart.
+  const size_t way = 32 * line_elements;
+  const auto pitch = [&](size_t n) {
+    const size_t lines = round_up(n, line_elements);
+    return lines + (lines % way ? 0 : line_elements);
+  };
+  // Where a tile's pixels follow one another in the array too, they do so in the tile: one conversion takes them all.
+  // So they do in the halves of a tile, which are put together by one call too.
+  const auto dense = [&](const Side& side, size_t channels, const PixelAxes& axes, ptrdiff_t PixelAxis::*step) {
+    const ptrdiff_t element = static_cast<ptrdiff_t>(size_of(side.dtype) * p.halves);
+    const ptrdiff_t pixel = axes.empty() ? 0 : axes.back().*step;
+    return rows && p.groups == 1 && (side.dtype != p.arithmetic || p.halves == 2) && side.channel == element &&
+           pixel == static_cast<ptrdiff_t>(channels) * element && channels % way != 0;
+  };
+  const size_t steps = ceil_div(plan.channel_block, channels_together(plan.family->operand));
+  const bool x_dense = steps == p.in_channels && dense(p.x, steps, p.source, &PixelAxis::x);
+  const bool y_dense = plan.method == Method::few_filters ||
+                       (!p.quantized && plan.chunks == 1 && dense(p.y, p.out_channels, p.target, &PixelAxis::y));
+  plan.x_pitch = x_dense ? steps : pitch(rows ? steps : plan.tile_pixels);
+  plan.y_pitch = y_dense ? plan.chunk_filters : pitch(rows ? plan.chunk_filters : plan.tile_pixels);
+  size_t elements = 0;
+  if (plan.stage_x) elements += round_up(plan.x_pitch * (rows ? plan.tile_pixels : steps), line_elements);
+  if (plan.scratch_y)
+    elements += round_up(plan.y_pitch * (rows ? plan.tile_pixels : plan.chunk_filters), line_elements) * p.halves;
+  plan.scratch_bytes = elements * size;
+}
+
+}  // namespace conv1x1
