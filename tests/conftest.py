@@ -1,14 +1,20 @@
-"""What the test files share. Every array is seeded by its own shape, so no test depends on the order of the tests."""
+"""What the test files share. Every array is seeded by its own shape, so no test depends on the order of the tests.
+
+``--seeds fresh`` draws all random numbers anew, and runs the tests for which that makes a difference: those marked
+`drawn`, those with numbers that round (`normal`) and those of hypothesis. The seed that it prints gives the same again.
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,6 +26,56 @@ Array = NDArray[Any]
 Maker = Callable[..., Array]
 
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
+
+# Neither looks at the clock: other work may keep the machine busy.
+UNTIMED: Any = {"deadline": None, "database": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("fixed", derandomize=True, **UNTIMED)
+hypothesis.settings.register_profile("fresh", derandomize=False, print_blob=False, **UNTIMED)
+
+
+def seeds(argument: str) -> int:
+    return secrets.randbelow(10**9) if argument == "fresh" else int(argument)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    says = "run the tests that draw numbers, all of them from this seed: 'fresh', or one that was printed"
+    parser.addoption("--seeds", type=seeds, help=says)
+
+
+@pytest.hookimpl(tryfirst=True)  # before hypothesis reads its own option
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "drawn: with numbers or calls drawn at random; --seeds draws others")
+    seed = config.getoption("--seeds")
+    hypothesis.settings.load_profile("fixed" if seed is None else "fresh")
+    if seed is not None:
+        config.option.hypothesis_seed = seed
+        fixed = np.random.default_rng
+        np.random.default_rng = lambda own: fixed(np.append(own, seed))  # type: ignore[assignment]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    seed = session.config.getoption("--seeds")
+    if seed is not None:
+        print(f"all random numbers come from seed {seed}: --seeds {seed} gives the same again", flush=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--seeds") is None:
+        return
+
+    def draws(item: pytest.Item) -> bool:
+        if {"normal", "seed"} & {*getattr(item, "fixturenames", ())} or item.get_closest_marker("drawn"):
+            return True
+        return hypothesis.is_hypothesis_test(getattr(item, "obj", None))
+
+    config.hook.pytest_deselected(items=[item for item in items if not draws(item)])
+    items[:] = filter(draws, items)
+
+
+@pytest.fixture(scope="session")
+def seed(request: pytest.FixtureRequest) -> int:
+    """What Python processes of their own draw from; 0 unless ``--seeds`` says another."""
+    return request.config.getoption("--seeds") or 0
 
 
 @pytest.fixture(params=_conv1x1.config()["isas_supported"])

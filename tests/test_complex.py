@@ -109,6 +109,7 @@ def by_hand(x: Any, w: Any, bias: Any, residual: Any, groups: int) -> Any:
 MIXES = [mix for mix in product("fF", "fF", " fF", " fF") if "F" in mix]
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("mix", MIXES, ids="".join)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_definition(shape: Any, mix: Any) -> None:
@@ -173,6 +174,7 @@ def test_many_channels(channels: int) -> None:
         assert same_bits(np.moveaxis(conv1x1(turned, w, channel_axis=axis), axis, -1), y)
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize(("channels", "filters"), [(5, 7), (1, 1), (2, 2), (40, 1)])
 def test_numbers_that_share_memory(channels: int, filters: int) -> None:
     """Complex numbers that begin every four bytes: a part of one is the other part of the next."""
@@ -314,6 +316,7 @@ def test_real_bias_and_residual_add_nothing_to_imaginary_parts(kind: str) -> Non
             assert np.signbit(y.imag).all(), (layout, bias is None, residual is None)
 
 
+@pytest.mark.drawn
 def test_out_over_x() -> None:
     random = np.random.default_rng(0)
     memory = numbers(random, (3, 500, 8), "F")
@@ -392,6 +395,7 @@ def test_nothing_is_copied_as_a_whole() -> None:
     assert not Conv1x1(w.real, channel_axis=0).plan(np.moveaxis(x, -1, 0).copy())["scratch_bytes"]
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("seed", range(4))
 def test_scratch_of_any_problem(seed: int) -> None:
     """At random, as for real numbers: under 2 MB, but for one pixel's channels in lane order."""

@@ -146,6 +146,7 @@ def test_every_step_has_its_intermediate_value() -> None:
         assert f"{arithmetic} = {value:g}".replace("-", "−") in str(e)
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("channel_axis", [-1, 1, 0])
 @pytest.mark.parametrize("with_residual", [False, True])
 @pytest.mark.parametrize("activation", [None, "relu", "gelu", ("clip", -1, 1)])

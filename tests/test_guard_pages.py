@@ -151,6 +151,7 @@ def test_every_kernel(exact: Any, name: str, at_end: bool) -> None:
     assert name in chosen
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("name", [name for name, k in KERNELS.items() if k["dtype"] == "int32"])
 @pytest.mark.parametrize("x_type", [np.uint8, np.int8])
 def test_every_kernel_of_quantised_layers(name: str, x_type: Any, at_end: bool) -> None:

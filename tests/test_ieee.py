@@ -127,6 +127,7 @@ def defined(x: Any, w: Any, dtype: str) -> Any:
     return sums
 
 
+@pytest.mark.drawn
 @pytest.mark.skipif(not FUSED, reason="without fused multiply-add the last bits may differ")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_infinities_zeros_and_subnormal_numbers(isa: str, dtype: str) -> None:
@@ -167,6 +168,7 @@ def test_zero_is_positive(isa: str) -> None:
             assert not np.signbit(y).any()
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_bound_holds_where_all_cancels(isa: str, within_bound: Any, dtype: str) -> None:
     """Large products that add up to little or nothing, in an order that shuffles them."""

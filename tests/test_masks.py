@@ -70,6 +70,7 @@ def cases() -> Iterator[Any]:
                 yield shape, axis, vector, stride, groups
 
 
+@pytest.mark.drawn
 @FUNCTIONS
 @pytest.mark.parametrize(("shape", "axis", "vector", "stride", "groups"), [*cases()])
 def test_every_geometry(function: Any, shape: Any, axis: int, vector: bool, stride: int, groups: int) -> None:

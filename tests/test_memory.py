@@ -21,6 +21,7 @@ MOST_SCRATCH = 2_000_000  # bytes for each thread, as README says
 # ---------------------------------------------------------------------------------------------------- growth
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("seed", range(8))
 def test_scratch_of_any_problem(seed: int) -> None:
     """At random: shapes, strides, types, groups, threads, kernels. The exception is one pixel's channels, in lane order

@@ -137,6 +137,7 @@ def a_model(seed: int, x_type: Any, w_type: Any) -> tuple[dict[str, Any], dict[s
     return {n: np.asarray(v) for n, v in inputs.items()}, {"groups": groups, "stride": stride}
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize(("x_type", "w_type"), QLINEAR_TYPES)
 def test_qlinear_models(x_type: Any, w_type: Any) -> None:
     """By the definition on every CPU; by ONNX Runtime where its sums are exact."""
@@ -162,6 +163,7 @@ def test_qlinear_models(x_type: Any, w_type: Any) -> None:
     assert len(results) == 256  # the models are worth something
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize(("x_type", "w_type"), INTEGER_TYPES)
 def test_integer_models(x_type: Any, w_type: Any) -> None:
     """Likewise."""
@@ -181,6 +183,7 @@ def test_integer_models(x_type: Any, w_type: Any) -> None:
         same(conv1x1_integer(**inputs, channel_axis=1, **options), y)
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize(("dtype", "zero"), [(UINT8, 0), (UINT8, 128), (INT8, 0), (INT8, -128)])
 def test_every_rounding_near_a_tie(dtype: Any, zero: int) -> None:
     """Sums next to every half of the range, for many multipliers, each filter with a sum of its own."""

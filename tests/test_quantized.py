@@ -187,6 +187,7 @@ def in_onnx_order(
     return cls(w, bias, **of_x, **of_w, y_scale=y_scale, y_zero_point=y_zero_point, **options)
 
 
+@pytest.mark.drawn
 @pytest.mark.usefixtures("isa")
 def test_the_same_as_the_definition() -> None:
     results = set()
@@ -344,6 +345,7 @@ def made(cls: type[QConv1x1] = QConv1x1, **options: Any) -> tuple[QConv1x1, Any]
     return layer, numbers(3, UINT8, 2, 6, 5, 7)
 
 
+@pytest.mark.drawn
 def test_a_layer_gives_what_the_function_gives() -> None:
     for seed in range(100):
         (x, *args), options = a_call(seed)

@@ -315,6 +315,7 @@ def test_every_quad_of_extremes(way: str, x_type: str, w_type: str) -> None:
     np.testing.assert_array_equal(conv1x1(x.T.copy(), w, channel_axis=0), y.T)
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("x_type", ["uint8", "int8", "bool"])
 def test_channels_that_fill_no_pair_or_quad(way: str, x_type: str) -> None:
     """What stands beside the last channel counts for nothing, whatever it is: other pixels, or an earlier tile's."""
@@ -361,6 +362,7 @@ def test_deeper_where_a_wider_sum_is_asked_for(isa: str, dtype: str) -> None:
     same_bytes(conv1x1(x, w, dtype=dtype), cast(exactly(x, w), np.dtype(dtype)))
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("w_type", ["int8", "uint8", "int16", "uint16", "int32"])
 @pytest.mark.parametrize("x_type", ["uint16", "int16", "int32", "uint8"])
 def test_wider_integers_are_exact_too(isa: str, x_type: str, w_type: str) -> None:
@@ -378,6 +380,7 @@ def test_wider_integers_are_exact_too(isa: str, x_type: str, w_type: str) -> Non
             assert result.dtype == (dtype or result.dtype)
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("residual_type", [*INTEGERS, "bool"])
 @pytest.mark.parametrize("x_type", INTEGERS)
 def test_an_integer_residual_is_added_exactly(isa: str, x_type: str, residual_type: str) -> None:
@@ -410,6 +413,7 @@ def test_int32_pixels_in_float64(isa: str) -> None:
     assert (conv1x1(x, w) != conv1x1(x, w, dtype=np.float32).astype(np.float64)).any()
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("activation", [None, "relu", "gelu"])
 @pytest.mark.parametrize("dtype", [None, "float64", "float32", "float16", "uint8", "int32", "int64"])
 @pytest.mark.parametrize("x_type", LONG)
@@ -461,6 +465,7 @@ def test_rounding_of_wide_integers(isa: str, x_type: str, y_type: str, filters: 
         assert abs(int(number) - n) <= min(abs(int(up) - n) if up < 1e30 else 2**70, abs(int(down) - n))
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("x_type", WIDE)
 def test_wide_pixels_are_summed_exactly(isa: str, x_type: str) -> None:
     x, w, bias = spread(x_type, (41, 19)), spread("int8", (23, 19)), spread("int32", (23,))
@@ -625,6 +630,7 @@ def arithmetic(x_type: str, w_type: str, y_type: str) -> str:
     return "float64" if "float64" in (x_type, y_type) or y_type == "int64" else "float32"
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("y_type", RESULTS)
 @pytest.mark.parametrize("x_type", PIXELS)
 def test_as_if_converted_before(isa: str, x_type: str, y_type: str) -> None:
@@ -651,6 +657,7 @@ def test_as_if_converted_before(isa: str, x_type: str, y_type: str) -> None:
                 same_bytes(np.ascontiguousarray(y.reshape(filters, 45).T) if first else y, expected)
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("y_type", ["uint8", "float32"])
 @pytest.mark.parametrize("x_type", ["uint8", "float32"])
 def test_colour_pixels(isa: str, x_type: str, y_type: str) -> None:
@@ -697,6 +704,7 @@ ACTIVATIONS = [None, None, "relu", "relu6", ("clip", -9, 40), ("clip", -2.5, 7.5
 LAYOUTS = [((5, 4), -1), ((3, 2, 7), 0), ((11,), 0), ((4, 9), 1), ((2, 3, 5), 2), ((17,), -1)]
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("x_type", [*PIXELS, *(f">{t}" for t in ("f2", "f4", "f8", "u2", "i2", "i4"))])
 def test_everything_by_everything(x_type: str) -> None:
     """Small whole numbers, exact in every sum, against `reference`: a seeded sample, the instruction sets in turn."""
@@ -756,6 +764,7 @@ def test_everything_by_everything(x_type: str) -> None:
     assert refused < 25
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "gelu", "silu", "hardswish", "hardsigmoid", "leaky_relu"])
 @pytest.mark.parametrize("x_type", PIXELS)
 def test_curves_in_every_type(isa: str, x_type: str, activation: str) -> None:

@@ -23,9 +23,6 @@ from conv1x1 import (
     reference_qlinear,
 )
 
-REPEATABLE = settings(derandomize=True, deadline=None, max_examples=400, database=None)
-
-
 # --------------------------------------------------------------------------------------------- by hypothesis
 
 
@@ -106,7 +103,7 @@ def calls(draw: Any) -> Call:
     )
 
 
-@REPEATABLE
+@settings(max_examples=400)
 @given(call=calls())
 def test_any_view(exact: Any, call: Call) -> None:
     x_type, y_type, residual_type = call.types
