@@ -1,7 +1,9 @@
 // The core on its own, without Python: for sanitizers, and for processors that only an emulator has here.
 //
-//     core_test [CASES [ISA]]     how many random convolutions to run by every kernel, 300 unless said; and the best
-//                                 instruction set that must be found, under an emulator
+//     core_test [CASES [SEED [ISA]]]
+//
+// CASES: how many random convolutions to run by every kernel, 300 unless said. SEED: what they are drawn from. ISA: the
+// best instruction set that must be found, under an emulator.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -137,8 +139,11 @@ std::vector<const KernelTable*> fused_tables() {
 
 // ------------------------------------------------------------------------------------------- every kernel
 
-void test_every_kernel(size_t cases) {
-  std::mt19937_64 random(20240229);  // its numbers are the standard's, the same everywhere
+void test_every_kernel(size_t cases, uint64_t seed) {
+  std::printf("convolutions drawn from seed %llu\n", static_cast<unsigned long long>(seed));
+  std::fflush(stdout);  // before what goes wrong aborts
+
+  std::mt19937_64 random(seed);  // its numbers are the standard's, the same everywhere
   size_t ways = 0, quantized = 0, x[dtype_count] = {}, weight[dtype_count] = {}, sums[dtype_count] = {},
          result[dtype_count] = {};
   for (size_t i = 0; i < cases;) {
@@ -658,8 +663,8 @@ int main(int count, char** arguments) {
   using namespace conv1x1;
   make_pool();
   test_dispatch();
-  if (count > 2)
-    check(isa_name(best_isa(cpu(), nullptr)) == std::string(arguments[2]), "what this processor has is found");
+  if (count > 3)
+    check(isa_name(best_isa(cpu(), nullptr)) == std::string(arguments[3]), "what this processor has is found");
   test_bits();
   test_types();
   test_conversions();
@@ -668,12 +673,13 @@ int main(int count, char** arguments) {
   test_cut_for_many_threads<float>();
   test_cut_for_many_threads<double>();
   test_num_threads_during_calls();
-  if (count <= 2) test_forks();  // an emulator of one process does not survive them
+  if (count <= 3) test_forks();  // an emulator of one process does not survive them
   test_stop();
   test_list();
   test_scales_of_rows();
   test_weights_at_an_odd_address();
-  test_every_kernel(count > 1 ? std::strtoul(arguments[1], nullptr, 10) : 300);
+  test_every_kernel(count > 1 ? std::strtoul(arguments[1], nullptr, 10) : 300,
+                    count > 2 ? std::strtoull(arguments[2], nullptr, 10) : 20240229);
   std::printf("%d passed, %d failed\n", passed.load(), failed.load());
   return failed ? 1 : 0;
 }
