@@ -16,13 +16,25 @@ constexpr bool is_integer(DType dtype) {  // booleans included
   return dtype != DType::float32 && dtype != DType::float64 && dtype != DType::float16 && dtype != DType::bfloat16;
 }
 
-// Channels that kernels of this kind multiply together, and the type of their sums.
-size_t channels_together(Operand);
-DType sums_of(Operand);
+// What there is to know of an operand. Another one is another line below, its name in kernel.h, and its kernels.
+struct Traits {
+  const char* name;  // in those of its kernels
+  DType weight;      // of one channel, as packed …
+  DType pixel;  // … and as a kernel reads it. Where it is of 8 bits, pixels of the other such type have 128 added
+                // or taken off, and a bias of their own
+  DType sums;
+  size_t together;  // channels in a step: multiplied together, side by side in one element of the sums' size
+  bool sides;       // weights and pixels are not alike to its kernels: those whose lanes are pixels are `turned`
+};
 
-// Whether it is quads, and the pixels they hold: uint8 or int8. Those of the other type have 128 added or taken off,
-// and a bias of their own.
-bool is_quads(Operand);
-DType pixels_of_quads(Operand);
+inline constexpr Traits operand_traits[operand_count] = {
+    {"f32", DType::float32, DType::float32, DType::float32, 1, false},  // float32
+    {"f64", DType::float64, DType::float64, DType::float64, 1, false},  // float64
+    {"i16", DType::int16, DType::int16, DType::int32, 2, false},        // int16_pairs
+    {"i8", DType::int8, DType::uint8, DType::int32, 4, true},           // int8_quads
+    {"i8", DType::int8, DType::int8, DType::int32, 4, true},            // signed_quads
+};
+
+constexpr const Traits& traits(Operand operand) { return operand_traits[static_cast<size_t>(operand)]; }
 
 }  // namespace conv1x1

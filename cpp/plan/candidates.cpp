@@ -25,8 +25,7 @@ struct Layout {
 
 // Whether x holds what a kernel takes, so that it can be read where it lies; its strides are another matter.
 bool x_fits(const Problem& p, Operand operand) {
-  if (is_quads(operand)) return p.x.dtype == pixels_of_quads(operand);
-  return operand != Operand::int16_pairs && p.x.dtype == p.arithmetic && !p.x.swapped && !p.x.pair;
+  return p.x.dtype == traits(operand).pixel && !p.x.swapped && !p.x.pair;
 }
 
 Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* family, Operand operand) {
@@ -38,7 +37,7 @@ Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* 
   const bool x_contiguous = rows ? p.x.channel == x_size : inner_x(p.source) == x_size || p.pixels == 1;
   const bool y_contiguous =
       rows ? p.y.channel == y_size || p.out_channels == 1 : inner_y(p.target) == y_size || p.pixels == 1;
-  if (channels_together(operand) > 1 && (!rows || !x_contiguous || p.in_channels % channels_together(operand) != 0))
+  if (traits(operand).together > 1 && (!rows || !x_contiguous || p.in_channels % traits(operand).together != 0))
     layout.stage_x = true;
   if (!y_contiguous) layout.scratch_y = true;
   if (rows && family) {
@@ -67,7 +66,7 @@ Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* 
                         : !rows && inner_x(p.source) == 2 * x_size ? Moved::every_second
                         : x_turns                                  ? Moved::turned
                                                                    : Moved::otherwise;
-    layout.move_cycles += move_cycles(moved, size_of(p.arithmetic) / channels_together(operand), !x_fits(p, operand)) *
+    layout.move_cycles += move_cycles(moved, size_of(p.arithmetic) / traits(operand).together, !x_fits(p, operand)) *
                           static_cast<double>(p.in_channels);
   }
   if (layout.scratch_y)
@@ -82,27 +81,32 @@ void adopt(Plan& plan, const Layout& layout) {
   plan.scratch_y = layout.scratch_y;
 }
 
+bool holds_weights(const Problem& p, const MultiplyFamily& family) {
+  return traits(family.operand).weight != DType::int8 || p.narrow_weights;
+}
+
+bool takes(const MultiplyFamily& family, bool rows) { return !traits(family.operand).sides || family.turned != rows; }
+
 // Whether a restriction's family can compute the problem, in the restriction's orientation.
 bool fits(const Restriction& only, const Problem& p) {
-  if (!only.family || sums_of(only.family->operand) != p.arithmetic) return false;
-  if (!is_quads(only.family->operand)) return true;
-  const bool lanes = only.orientation.value_or(Orientation::pixels_as_rows) == Orientation::pixels_as_lanes;
-  return p.narrow_weights && (!only.orientation || only.family->turned == lanes);
+  if (!only.family || traits(only.family->operand).sums != p.arithmetic) return false;
+  return holds_weights(p, *only.family) &&
+         (!only.orientation || takes(*only.family, *only.orientation == Orientation::pixels_as_rows));
 }
 
 void choose_chain(Plan& plan, const Problem& p, const Machine& machine) {
   double best = std::numeric_limits<double>::infinity();
   for (size_t f = 0; f < machine.table->family_count; ++f) {
     const MultiplyFamily& family = machine.table->families[f];
-    if (sums_of(family.operand) != p.arithmetic) continue;
+    if (traits(family.operand).sums != p.arithmetic) continue;
     const bool forced = fits(machine.only, p);
     if (forced && machine.only.family != &family) continue;
     const CostModel cost(machine, family);
-    const size_t steps = ceil_div(p.in_channels, channels_together(family.operand));
+    const size_t steps = ceil_div(p.in_channels, traits(family.operand).together);
     for (Orientation orientation : {Orientation::pixels_as_rows, Orientation::pixels_as_lanes}) {
       if (machine.only.orientation.value_or(orientation) != orientation) continue;
       const bool rows = orientation == Orientation::pixels_as_rows;
-      if (is_quads(family.operand) && (!p.narrow_weights || family.turned == rows)) continue;
+      if (!holds_weights(p, family) || !takes(family, rows)) continue;
       const Layout layout = lay_out(p, orientation, &family, family.operand);
       const Lanes kind = rows ? Lanes::filters : layout.stage_x ? Lanes::pixels_staged : Lanes::pixels_in_place;
       for (size_t vectors = 1; vectors <= family.max_vectors; ++vectors) {
@@ -168,7 +172,7 @@ void choose_lanes(Plan& plan, const Problem& p, const Machine& machine) {
 
 const MultiplyFamily* any_family(const Problem& p, const Machine& machine) {
   const MultiplyFamily* family = machine.table->families;
-  while (sums_of(family->operand) != p.arithmetic) ++family;
+  while (traits(family->operand).sums != p.arithmetic) ++family;
   return fits(machine.only, p) ? machine.only.family : family;
 }
 

@@ -27,7 +27,7 @@ double times(size_t n, double cycles) { return static_cast<double>(n) * cycles; 
 
 CostModel::CostModel(const Machine& machine, const MultiplyFamily& family)
     : family_(family),
-      vector_bytes_(static_cast<double>(family.width * size_of(sums_of(family.operand)))),
+      vector_bytes_(static_cast<double>(family.width * size_of(traits(family.operand).sums))),
       fma_((vector_bytes_ > 32 && machine.halves_pair_up ? 1.0 : 0.5) *
            (family.operand == Operand::int16_pairs ? 2 : 1)) {}
 

@@ -68,7 +68,7 @@ void choose_channel_block(Plan& plan, const Problem& p, size_t budget) {
   plan.channel_block = p.in_channels;
   const size_t size = size_of(p.arithmetic), granule = granule_of(plan);
   const size_t tallest = budget / (as_rows(plan) ? granule * size : round_up(granule * size, line));
-  if (plan.order != Order::chain || channels_together(plan.family->operand) > 1 || p.in_channels <= 2 * tallest) return;
+  if (plan.order != Order::chain || traits(plan.family->operand).together > 1 || p.in_channels <= 2 * tallest) return;
   const size_t blocks = ceil_div(p.in_channels, tallest);
   plan.channel_block = round_up(ceil_div(p.in_channels, blocks), p.x.pair ? 2 : 1);
 }
@@ -76,7 +76,7 @@ void choose_channel_block(Plan& plan, const Problem& p, size_t budget) {
 // As many pixels, and filters, as the caches hold.
 size_t choose_for_caches(Plan& plan, const Problem& p, size_t budget) {
   const size_t size = size_of(p.arithmetic), granule = granule_of(plan), column = column_of(plan);
-  const size_t steps = std::max<size_t>(ceil_div(plan.channel_block, channels_together(plan.family->operand)), 1);
+  const size_t steps = std::max<size_t>(ceil_div(plan.channel_block, traits(plan.family->operand).together), 1);
   const size_t pixel_bytes = as_rows(plan) && plan.stage_x ? round_up(steps * size, line) : steps * size;
   size_t tile = std::max(budget / pixel_bytes / granule, size_t{1}) * granule;
   if (plan.scratch_y) tile = std::min(tile, std::max(round_up(1024, granule), granule));
@@ -165,7 +165,7 @@ void choose_pitches(Plan& plan, const Problem& p) {
     return rows && p.groups == 1 && (side.dtype != p.arithmetic || p.halves == 2) && side.channel == element &&
            pixel == static_cast<ptrdiff_t>(channels) * element && channels % way != 0;
   };
-  const size_t steps = ceil_div(plan.channel_block, channels_together(plan.family->operand));
+  const size_t steps = ceil_div(plan.channel_block, traits(plan.family->operand).together);
   const bool x_dense = steps == p.in_channels && dense(p.x, steps, p.source, &PixelAxis::x);
   const bool y_dense = plan.method == Method::few_filters ||
                        (!p.quantized && plan.chunks == 1 && dense(p.y, p.out_channels, p.target, &PixelAxis::y));

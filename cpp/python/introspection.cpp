@@ -7,6 +7,7 @@
 
 #include "arrays.h"
 #include "call.h"
+#include "call/types.h"
 #include "gil.h"
 #include "plan/plan.h"
 #include "selection.h"
@@ -81,12 +82,12 @@ py::list list_kernels() {
     };
     for (size_t f = 0; f < table->family_count; ++f) {
       const MultiplyFamily& family = table->families[f];
-      if (isa_of(family.operand, isa) != isa) continue;
+      if (isa_of(family, isa) != isa) continue;
       for (size_t v = 1; v <= family.max_vectors; ++v)
-        add(kernel_name(family, isa, v), "multiply", sums_of(family.operand), Order::chain, family.max_rows[v - 1],
+        add(kernel_name(family, isa, v), "multiply", traits(family.operand).sums, Order::chain, family.max_rows[v - 1],
             v * family.width);
     }
-    if (isa_of(Operand::float32, isa) != isa) continue;
+    if (base_of(isa) != isa) continue;
     for (DType dtype : {DType::float32, DType::float64})
       for (const char* method : special_methods)
         add(kernel_name(method, dtype, isa), method, dtype,
@@ -142,13 +143,12 @@ py::dict config() {
 
 double peak_gflops(const std::string& dtype) {
   const KernelTable& table = *machine().table;
-  size_t type = static_cast<size_t>(dtype == "float64" ? Operand::float64 : Operand::float32);
-  if (dtype == "int8") {
-    for (Operand operand : {Operand::int16_pairs, Operand::int8_quads, Operand::signed_quads})
-      if (table.multiply_adds[static_cast<size_t>(operand)]) type = static_cast<size_t>(operand);
-  } else if (dtype != "float32" && dtype != "float64") {
+  if (dtype != "float32" && dtype != "float64" && dtype != "int8")
     throw py::value_error("expected 'float32', 'float64' or 'int8', got '" + dtype + "'");
-  }
+  const DType sums = dtype == "int8" ? DType::int32 : dtype == "float64" ? DType::float64 : DType::float32;
+  size_t type = 0;
+  for (size_t i = 0; i < operand_count; ++i)
+    if (operand_traits[i].sums == sums && table.multiply_adds[i]) type = i;
   const size_t rounds = 100000;
   const WithoutGil without_gil;
   return fastest(1e-9 * static_cast<double>(rounds * table.multiply_adds_flop[type]),

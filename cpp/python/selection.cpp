@@ -1,8 +1,11 @@
 #include "selection.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <stdexcept>
 #include <type_traits>
+
+#include "call/types.h"
 
 namespace conv1x1 {
 
@@ -23,21 +26,20 @@ Selection& selection() {
 
 Machine machine() { return {kernels(selection().isa, cpu()), selection().only, cpu().halves_pair_up, cpu().l2_bytes}; }
 
-Isa isa_of(Operand operand, Isa isa) {
-  if (is_quads(operand)) return isa;
-  return isa == Isa::avx512vnni ? Isa::avx512 : isa == Isa::neondot ? Isa::neon : isa;
+Isa isa_of(const MultiplyFamily& family, Isa isa) {
+  const KernelTable& base = *kernels(base_of(isa), cpu());
+  const auto same = [&](const MultiplyFamily& other) { return other.fn == family.fn; };
+  return std::any_of(base.families, base.families + base.family_count, same) ? base.isa : isa;
 }
 
 std::string kernel_name(const MultiplyFamily& family, Isa isa, size_t vectors) {
-  static constexpr const char* names[operand_count] = {"_f32_", "_f64_", "_i16_", "_i8_", "_i8_"};
-  return std::string(isa_name(isa_of(family.operand, isa))) + names[static_cast<size_t>(family.operand)] +
+  return std::string(isa_name(isa_of(family, isa))) + "_" + traits(family.operand).name + "_" +
          std::to_string(family.max_rows[vectors - 1]) + "x" + std::to_string(vectors * family.width) +
          (family.turned ? "_lanes" : "");
 }
 
 std::string kernel_name(const char* special_method, DType arithmetic, Isa isa) {
-  return std::string(isa_name(isa_of(Operand::float32, isa))) + (arithmetic == DType::float64 ? "_f64_" : "_f32_") +
-         special_method;
+  return std::string(isa_name(base_of(isa))) + (arithmetic == DType::float64 ? "_f64_" : "_f32_") + special_method;
 }
 
 const char* order_name(Order order) { return order == Order::chain ? "chain" : "lanes"; }

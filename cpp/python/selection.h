@@ -20,8 +20,8 @@ Isa default_isa();
 Selection& selection();
 Machine machine();
 
-// The instruction set that an operand's kernels are of: those of quads come to the ones that are there without.
-Isa isa_of(Operand operand, Isa isa);
+// The instruction set that a family is of, met in the table of that one or of one that adds to it.
+Isa isa_of(const MultiplyFamily&, Isa);
 
 std::string kernel_name(const MultiplyFamily&, Isa, size_t vectors);
 std::string kernel_name(const char* special_method, DType arithmetic, Isa);

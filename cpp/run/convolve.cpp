@@ -102,7 +102,7 @@ class LayerTile {
         epilogue_(layer.epilogue),
         size_(static_cast<ptrdiff_t>(size_of(problem_.arithmetic))),
         out_size_(problem_.quantized ? 1 : size_),
-        depth_(channels_together(plan_.family->operand)),
+        depth_(traits(plan_.family->operand).together),
         rows_(plan_.orientation == Orientation::pixels_as_rows),
         first_(pixels.first),
         last_(pixels.last),
@@ -191,23 +191,17 @@ class LayerTile {
     return from == to ? nullptr : plan_.table->convert[index(from)][index(to)];
   }
 
-  // Whether the kernel takes quads of bytes of the other sign.
+  // Whether the kernel takes bytes of the other sign.
   bool raised() const {
-    const Operand operand = plan_.family->operand;
-    const DType x = problem_.x.dtype;
-    return is_quads(operand) && x != DType::boolean && x != pixels_of_quads(operand);
+    const DType x = problem_.x.dtype, pixel = traits(plan_.family->operand).pixel;
+    return size_of(pixel) == 1 && x != DType::boolean && x != pixel;
   }
 
   // From x's type to what the kernel takes.
   ConvertFn x_conversion() const {
-    const DType x = problem_.x.dtype;
-    switch (plan_.family->operand) {
-      case Operand::int16_pairs: return conversion(x, DType::int16);
-      case Operand::int8_quads:
-      case Operand::signed_quads:
-        return raised() ? plan_.table->raise_int8 : x == DType::boolean ? conversion(x, DType::uint8) : nullptr;
-      default: return conversion(x, problem_.arithmetic);
-    }
+    if (raised()) return plan_.table->raise_int8;
+    const DType x = problem_.x.dtype, pixel = traits(plan_.family->operand).pixel;
+    return conversion(x, x == DType::boolean && size_of(pixel) == 1 ? DType::uint8 : pixel);
   }
 
   // Where pairs are apart, only their first channels are asked for.

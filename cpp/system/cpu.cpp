@@ -197,6 +197,8 @@ const char* isa_name(Isa isa) {
   return names[static_cast<size_t>(isa)];
 }
 
+Isa base_of(Isa isa) { return isa == Isa::avx512vnni ? Isa::avx512 : isa == Isa::neondot ? Isa::neon : isa; }
+
 Isa isa_from_name(const std::string& name, const Cpu& cpu) {
   for (size_t i = 0; i < isa_count; ++i) {
     const Isa isa = static_cast<Isa>(i);

@@ -39,6 +39,9 @@ const char* isa_name(Isa);
 // The kernels of an instruction set in this build, or null; portable ones round once where the CPU can.
 const KernelTable* kernels(Isa, const Cpu&);
 
+// The one that an instruction set only adds kernels to; itself where it has all of its own.
+Isa base_of(Isa);
+
 // The instruction set named; throws std::invalid_argument, listing the valid names, unless `cpu` supports it.
 Isa isa_from_name(const std::string& name, const Cpu& cpu);
 

@@ -188,7 +188,7 @@ void test_scales_of_rows() {
   for (const KernelTable* table : fused_tables()) {
     for (size_t i = 0; i < table->family_count; ++i) {
       const MultiplyFamily& family = table->families[i];
-      if (sums_of(family.operand) != DType::int32) continue;
+      if (traits(family.operand).sums != DType::int32) continue;
       for (size_t vectors = 1; vectors <= family.max_vectors; ++vectors) {
         for (size_t rows = 1; rows <= family.max_rows[vectors - 1]; ++rows) {
           const size_t width = family.width, lanes = vectors * width;

@@ -164,19 +164,19 @@ void for_each_machine(const Problem& problem, size_t l2_bytes, Fn fn) {
   }
   for (size_t i = 1; i < isa_count; ++i)
     if (cpu().supports[i]) tables.push_back(kernels(static_cast<Isa>(i), cpu()));
-  std::set<const MultiplyFn* const*> seen;  // an instruction set may have those of another
+  std::set<std::pair<const MultiplyFn* const*, bool>> seen;  // an instruction set may have those of another
   for (const KernelTable* table : tables) {
     Machine machine{table, {}, cpu().halves_pair_up, l2_bytes, 0};
     fn(machine);
     for (size_t f = 0; f < table->family_count; ++f) {
       const MultiplyFamily& family = table->families[f];
-      const bool quads = family.operand == Operand::int8_quads;
-      if (sums_of(family.operand) != problem.arithmetic || !seen.insert(family.fn).second) continue;
-      if (quads && !problem.narrow_weights) continue;
+      const Traits& of = traits(family.operand);
+      if (of.sums != problem.arithmetic || !seen.insert({family.fn, family.turned}).second) continue;
+      if (of.weight == DType::int8 && !problem.narrow_weights) continue;
       machine.only.family = &family;
       for (machine.only.vectors = 1; machine.only.vectors <= family.max_vectors; ++machine.only.vectors) {
         for (Orientation orientation : {Orientation::pixels_as_rows, Orientation::pixels_as_lanes}) {
-          if (quads && family.turned != (orientation == Orientation::pixels_as_lanes)) continue;
+          if (of.sides && family.turned != (orientation == Orientation::pixels_as_lanes)) continue;
           machine.only.orientation = orientation;
           fn(machine);
         }

@@ -79,7 +79,7 @@ T bias_of(Given bias, Form form, size_t k) {
 // Fills panels of T, `depth` channels side by side; zeros where there is no such filter or channel.
 template <class T, class Of>
 void pack_panels(const PackedWeights& to, Of weight) {
-  const size_t k_pad = round_up(to.out_channels, to.width), depth = channels_together(to.operand);
+  const size_t k_pad = round_up(to.out_channels, to.width), depth = traits(to.operand).together;
   T* panels = reinterpret_cast<T*>(to.panels.get());
   for (size_t g = 0; g < to.groups; ++g) {
     for (size_t k0 = 0; k0 < k_pad; k0 += to.width) {
@@ -121,7 +121,8 @@ void pack_floats(const PackedWeights& to, Form form, Given weight, Given bias) {
 
 void pack_integers(const PackedWeights& to, Given weight, Given bias, Given scale) {
   with_weights<double>(weight, Form::plain, to.in_channels, [&](auto weight_at) {
-    to.operand == Operand::int16_pairs ? pack_panels<int16_t>(to, weight_at) : pack_panels<int8_t>(to, weight_at);
+    traits(to.operand).weight == DType::int16 ? pack_panels<int16_t>(to, weight_at)
+                                              : pack_panels<int8_t>(to, weight_at);
   });
   const auto biased = [&](size_t k, int64_t added) {
     const int64_t sum = (bias.data ? static_cast<int64_t>(number(bias, k)) : 0) + added;
@@ -131,7 +132,7 @@ void pack_integers(const PackedWeights& to, Given weight, Given bias, Given scal
   pack_filters<int32_t>(to, to.other, [&](size_t k) {
     int64_t sum = 0;
     for (size_t c = 0; c < to.in_channels; ++c) sum += static_cast<int64_t>(number(weight, k * to.in_channels + c));
-    return biased(k, to.operand == Operand::int8_quads ? -128 * sum : 128 * sum);
+    return biased(k, traits(to.operand).pixel == DType::uint8 ? -128 * sum : 128 * sum);
   });
   pack_filters<float>(to, to.scale, [&](size_t k) { return static_cast<float>(number(scale, k)); });
 }
@@ -139,14 +140,14 @@ void pack_integers(const PackedWeights& to, Given weight, Given bias, Given scal
 }  // namespace
 
 ptrdiff_t PackedWeights::panel_bytes() const {
-  const size_t depth = channels_together(operand), steps = ceil_div(in_channels, depth);
-  return static_cast<ptrdiff_t>(steps * width * size_of(sums_of(operand)));
+  const Traits& of = traits(operand);
+  return static_cast<ptrdiff_t>(ceil_div(in_channels, of.together) * width * size_of(of.sums));
 }
 
 const char* PackedWeights::panel(size_t group, size_t filter) const {
   const size_t panels_per_group = ceil_div(out_channels, width);
   const size_t index = group * panels_per_group + filter / width;
-  return panels.get() + static_cast<ptrdiff_t>(index) * panel_bytes() + filter % width * size_of(sums_of(operand));
+  return panels.get() + static_cast<ptrdiff_t>(index) * panel_bytes() + filter % width * size_of(traits(operand).sums);
 }
 
 const char* PackedWeights::row(size_t group, size_t filter) const {
@@ -155,7 +156,7 @@ const char* PackedWeights::row(size_t group, size_t filter) const {
 
 const char* PackedWeights::of_filter(const Buffer& numbers, size_t group, size_t filter) const {
   const size_t index = group * round_up(out_channels, width) + filter;
-  return numbers ? numbers.get() + index * size_of(sums_of(operand)) : nullptr;
+  return numbers ? numbers.get() + index * size_of(traits(operand).sums) : nullptr;
 }
 
 const char* PackedWeights::bias_at(size_t group, size_t filter, bool other_one) const {
@@ -238,14 +239,15 @@ std::unique_ptr<PackedWeights> Weights::pack(Operand operand, size_t width, Form
   packed->groups = groups;
   packed->in_channels = form == Form::imaginary ? 0 : product(in_channels, form == Form::pairs ? 2 : 1);
   packed->out_channels = product(out_channels, weight_.is_complex ? 2 : 1);
-  const size_t size = size_of(sums_of(operand)), depth = channels_together(operand);
+  const Traits& of = traits(operand);
+  const size_t size = size_of(of.sums);
   const size_t filters = product(groups, round_up(packed->out_channels, width));
-  packed->panels = allocate(product(product(filters, ceil_div(packed->in_channels, depth)), size));
+  packed->panels = allocate(product(product(filters, ceil_div(packed->in_channels, of.together)), size));
   if (form == Form::imaginary ? bias_.is_complex : bias_.data != nullptr)
     packed->bias = allocate(product(filters, size));
   if (form == Form::plain && bias_.is_complex) packed->other = allocate(product(filters, size));
-  if (depth > 1) {
-    if (is_quads(operand)) packed->other = allocate(product(filters, size));
+  if (of.sums == DType::int32) {
+    if (size_of(of.pixel) == 1) packed->other = allocate(product(filters, size));
     if (scale_.data) packed->scale = allocate(product(filters, size));
     pack_integers(*packed, weight_, bias_, scale_);
     return packed;
@@ -254,8 +256,8 @@ std::unique_ptr<PackedWeights> Weights::pack(Operand operand, size_t width, Form
     packed->row_bytes = static_cast<ptrdiff_t>(round_up(packed->in_channels, partials) * size);
     packed->rows = allocate(product(groups * packed->out_channels, static_cast<size_t>(packed->row_bytes)));
   }
-  operand == Operand::float64 ? pack_floats<double>(*packed, form, weight_, bias_)
-                              : pack_floats<float>(*packed, form, weight_, bias_);
+  of.sums == DType::float64 ? pack_floats<double>(*packed, form, weight_, bias_)
+                            : pack_floats<float>(*packed, form, weight_, bias_);
   return packed;
 }
 
