@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import conv1x1 as c11
-from conv1x1 import Conv1x1, conv1x1, reference
+from conv1x1 import Conv1x1, conv1x1, qlinear_conv1x1, reference
 
 X = np.ones((5, 7, 6), np.float32)
 W = np.ones((4, 6), np.float32)
@@ -362,6 +363,53 @@ def test_a_wrong_number_of_threads_in_the_environment(fresh_python: Any, value: 
     last = run.stderr.strip().splitlines()[-1]
     assert last.startswith(("ValueError", "ImportError"))
     assert f"CONV1X1_NUM_THREADS is '{value}', expected a whole number ≥ 1" in last
+
+
+#: Spellings of activations, and what is advised for each; None for nothing.
+SPELLINGS: dict[Any, Any] = {
+    **dict.fromkeys(("ReLU", "RELU", " relu", "relu_", "nn.ReLU", "torch.nn.functional.relu()", b"relu"), "relu"),
+    **dict.fromkeys(("ReLU6", "relu_6"), "relu6"),
+    **dict.fromkeys(("SiLU", "swish", "Swish"), "silu"),
+    **dict.fromkeys(("Hardswish", "hard_swish", "hard-swish", "h_swish", "HardSwish"), "hardswish"),
+    **dict.fromkeys(("HardSigmoid", "hard_sigmoid", "h-sigmoid"), "hardsigmoid"),
+    **dict.fromkeys(("Sigmoid", "logistic", "sigmod"), "sigmoid"),
+    **dict.fromkeys(("Tanh", np.tanh), "tanh"),
+    "GELU": "gelu",
+    **dict.fromkeys(("LeakyReLU", "leakyrelu", "lrelu"), "leaky_relu"),
+    ("LeakyReLU", 0.2): ("leaky_relu", 0.2),
+    ("Clip", 0, 6): ("clip", 0, 6),
+    ("clamp", -1.5, 2**24 + 1): ("clip", -1.5, 2**24 + 1),
+    "Hardtanh": ("clip", -1, 1),
+    type("LeakyReLU", (), {"negative_slope": 0.1})(): ("leaky_relu", 0.1),
+    type("Hardtanh", (), {"min_val": -2.0, "max_val": 2.0})(): ("clip", -2.0, 2.0),
+    type("ReLU6", (), {"min_val": 0.0, "max_val": 6.0}): "relu6",
+    **dict.fromkeys(("linear", "none", "Identity"), "none at all"),
+    **dict.fromkeys(("", "elu", "selu", "PReLU", "mish", "gelu_tanh", "quick_gelu", (), 3, True, np.maximum)),
+    type("GELU", (), {"approximate": "tanh"})(): None,
+}
+
+
+@pytest.mark.parametrize(("given", "meant"), SPELLINGS.items(), ids=lambda v: repr(v).partition(" object")[0])
+def test_an_activation_by_another_name(given: Any, meant: Any) -> None:
+    """What is advised runs, and is what others mean by that name; for another function nothing is."""
+    for activation in (given, [*given]) if isinstance(given, tuple) else (given,):
+        with pytest.raises(ValueError, match="is unknown: expected None, one of") as error:
+            conv1x1(X, W, activation=activation)
+        call = re.search("activation=(.*)", str(error.value))
+        assert (call is None) == (meant is None)
+        if call:
+            advised = eval(call[1])
+            assert advised == (None if meant == "none at all" else meant)
+            conv1x1(X, W, activation=advised)
+
+
+@pytest.mark.parametrize(
+    ("given", "advised"), [("ReLU", '"relu"'), ("clamp", '("clip", lo, hi)'), ("Swish", ""), ("GELU", ""), ("mish", "")]
+)
+def test_an_activation_between_integers_by_another_name(given: Any, advised: str) -> None:
+    with pytest.raises(ValueError, match=r'one of relu, relu6, \("clip", lo, hi\)') as error:
+        qlinear_conv1x1(X.astype("u1"), 1, 0, W.astype("i1"), 1, 0, 1, np.uint8(0), activation=given)
+    assert str(error.value).partition(")")[2] == (f"; write activation={advised}" if advised else "")
 
 
 def test_no_filters_in_too_many_groups() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import io
+import math
 import pathlib
+import re
 import types
 from decimal import Decimal
 from fractions import Fraction
@@ -502,6 +504,7 @@ def test_a_layer_is_not_its_weights() -> None:
 
 
 AFFINE = np.hstack([W[:3], [[10], [20], [30]]])
+HOMOGENEOUS = np.vstack([AFFINE, [0, 0, 0, 1]])
 ROW = np.float32([5, 6, 7, 8])
 
 
@@ -513,7 +516,10 @@ def matrices() -> Any:
     yield AFFINE, np.ones(3), W[:3], AFFINE[:, -1] + 1
     yield AFFINE, [1, 1, 1], W[:3], AFFINE[:, -1] + 1
     yield AFFINE[..., None, None], None, W[:3], AFFINE[:, -1]
-    yield np.vstack([AFFINE, [0, 0, 0, 1]]), None, W[:3], AFFINE[:, -1]
+    yield HOMOGENEOUS, None, W[:3], AFFINE[:, -1]
+    yield HOMOGENEOUS, np.arange(4.0), W[:3], AFFINE[:, -1] + np.arange(3)
+    yield HOMOGENEOUS.tolist(), [0, 1, 2, 3], W[:3], AFFINE[:, -1] + np.arange(3)
+    yield HOMOGENEOUS, np.ones(3), W[:3], AFFINE[:, -1] + 1
     yield AFFINE.ravel(), None, W[:3], AFFINE[:, -1]
     yield tuple(AFFINE.ravel()), np.ones(3), W[:3], AFFINE[:, -1] + 1
     yield W[:3].ravel(), None, W[:3], None
@@ -539,13 +545,42 @@ def test_a_matrix_with_its_bias(w: Any, bias: Any, filters: Any, added: Any) -> 
 
 
 def test_a_matrix_with_its_bias_in_a_layer() -> None:
-    for layer in (Conv1x1(AFFINE), Conv1x1(AFFINE, [1, 2, 3]), Conv1x1(AFFINE.ravel())):
+    for layer in (
+        Conv1x1(AFFINE),
+        Conv1x1(AFFINE, [1, 2, 3]),
+        Conv1x1(AFFINE.ravel()),
+        Conv1x1(HOMOGENEOUS),
+        Conv1x1(HOMOGENEOUS, [1, 2, 3, 4]),
+    ):
         with pytest.raises(ValueError, match=r"; for 3 filters.*, make the layer of layer\.weight") as info:
             layer(X)
         call = str(info.value).split("; ")[1].partition("make the layer of ")[2]
         better = eval(f"Conv1x1({call})", {"Conv1x1": Conv1x1, "layer": layer})
-        added = 0 if layer.bias is None else layer.bias
+        added = 0 if layer.bias is None else layer.bias[:3]
         assert np.array_equal(better(X), conv1x1(X, W[:3], AFFINE[:, -1] + added))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (4,), (5,), (1, 3), (4, 1), (7,)], ids=str)
+@pytest.mark.parametrize(
+    "w",
+    [HOMOGENEOUS, AFFINE, AFFINE[:2], np.arange(15.0).reshape(3, 5), AFFINE.ravel(), np.arange(9.0), ROW],
+    ids=lambda w: str(w.shape),
+)
+def test_weights_that_do_not_fit_and_a_bias_beside(w: Any, shape: Any) -> None:
+    """All that is advised runs, and the bias counts in it where it does not say that it is without."""
+    x, bias = X[..., :3], np.arange(math.prod(shape)).reshape(shape)
+    for kind in (np.asarray, lambda a: np.asarray(a).tolist()):
+
+        def advised_results(way: str, bias: Any, kind: Any = kind) -> Any:
+            given = {"w": kind(w), "bias": kind(bias)}
+            return conv1x1(x, **given | eval(f"dict(w={way.partition('pass ')[2]})", {"np": np} | given))
+
+        with pytest.raises(ValueError, match="pass ") as info:
+            conv1x1(x, kind(w), kind(bias))
+        for way in re.split("; |: ", str(info.value)):
+            if "pass " in way:
+                more = advised_results(way, bias + 2) - advised_results(way, bias)
+                assert np.all(more == (0 if "without the bias" in way else 2))
 
 
 def test_transposed_weights_say_how_many_filters_they_are() -> None:

@@ -12,17 +12,18 @@ this file      what all checks share: the canonical form, whole numbers, activat
 `floats`       all arguments of `conv1x1`, of `Conv1x1` and of a call of it
 `quantized`    the same of quantised arrays
 `advice`       what to pass instead of what is no array of numbers
+`activations`  what an activation may be that is not known by its name
 =============  =======================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .arrays import Array
+from .arrays import Array, spelled
 
 Activation: TypeAlias = str | tuple[str, float] | tuple[str, float, float] | None
 
@@ -88,15 +89,19 @@ def positive_int(value: Any, name: str) -> int:
     return number
 
 
-def activation(value: Any) -> tuple[str, float, float]:
-    """(name, first parameter, second parameter); the name is "" for none."""
+def activation(value: Any, possible: Collection[str] = ACTIVATIONS) -> tuple[str, float, float]:
+    """(name, first parameter, second parameter); the name is "" for none. `possible` names are those to advise."""
     if value is None:
         return "", 0.0, 0.0
     name, *parameters = value if isinstance(value, tuple) and value else (value,)
     if not isinstance(name, str) or name not in ACTIVATIONS:
-        known = ", ".join(sorted(ACTIVATIONS))
+        from . import activations
+
+        plain = ", ".join(sorted(n for n in possible if 0 in ACTIVATIONS[n]))
+        slopes = ' or ("leaky_relu", slope)' if "leaky_relu" in possible else ""
         raise ValueError(
-            f'activation {value!r} is unknown: expected None, one of {known}, ("clip", lo, hi) or ("leaky_relu", slope)'
+            f'activation {spelled(value)} is unknown: expected None, one of {plain}, ("clip", lo, hi){slopes}'
+            f"{activations.instead(value, ACTIVATIONS, possible)}"
         )
     if len(parameters) not in ACTIVATIONS[name]:
         wanted = (
@@ -110,7 +115,7 @@ def activation(value: Any) -> tuple[str, float, float]:
     if any(np.isnan(numbers)):
         raise ValueError(f"activation {value!r} has a NaN parameter")
     if name == "clip" and numbers[0] > numbers[1]:
-        raise ValueError(f'activation {value!r} has lo > hi: write ("clip", {numbers[1]:g}, {numbers[0]:g})')
+        raise ValueError(f'activation {value!r} has lo > hi: write ("clip", {parameters[1]!r}, {parameters[0]!r})')
     if name == "leaky_relu" and not numbers:
         numbers = [_LEAKY_RELU_SLOPE]
     return name, *[*numbers, 0.0, 0.0][:2]  # type: ignore[return-value]

@@ -43,9 +43,12 @@ def spec(
     """A layer's arguments, checked; x, where there is one, settles weights that have two readings."""
     groups = positive_int(groups, "groups")
     channel_axis = geometry.axis_number(channel_axis)
-    matrix, keep = weights.weight(w, groups, x, channel_axis, "" if bias is None else "bias + ")
+    given, bias = bias, None if bias is None else weights.numbers(bias, "bias")
+    spelling = "bias" if hasattr(given, "reshape") else "np.asarray(bias)"
+    matrix, keep = weights.weight(
+        w, groups, x, channel_axis, weights.Bias(None if bias is None else bias.shape, spelling)
+    )
     if bias is not None:
-        given, bias = bias, weights.numbers(bias, "bias")
         if bias.shape != matrix.shape[:1]:
             hint = ": pass np.ravel(bias)" if bias.size == matrix.shape[0] else ""
             if isinstance(given, (bool, np.bool_)):
@@ -66,8 +69,8 @@ def _meant(spec_: Spec, channels: int) -> list[str]:
     if spec_.groups > 1 or spec_.requantize is not None:
         return []
     found = [weights.Reading(spec_.weight, spec_.keep_axis, "layer.weight")]
-    added = "" if spec_.bias is None else "layer.bias + "
-    return weights.meant(found, channels, added, "make the layer of")
+    bias = weights.Bias(None if spec_.bias is None else spec_.bias.shape, "layer.bias")
+    return weights.meant(found, channels, bias, "make the layer of")
 
 
 @default_arithmetic

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arithmetic import default_arithmetic
-from . import Spec, activation, floats, geometry, positive_int, weights
+from . import ACTIVATIONS, Spec, activation, floats, geometry, positive_int, weights
 from .arrays import Array, ArrayLike, DTypeLike, Finish, is_bfloat16, maybe_masked, other_type, spelled, unmasked
 
 INT8, UINT8, INT32 = np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int32)
 EIGHT_BITS = (INT8, UINT8)
 _LIMITS = {t: (int(np.iinfo(t).min), int(np.iinfo(t).max)) for t in EIGHT_BITS}
+#: Activations that do no more than narrow a range.
+_CLAMPS = ("relu", "relu6", "clip")
 _LARGEST_SUM = 2**31 - 1
 
 
@@ -311,9 +313,9 @@ def _bias(value: ArrayLike, name: str, filters: int) -> Array:
 
 def _activation(value: Any) -> tuple[str, float, float]:
     name = value[0] if isinstance(value, tuple) and value else value
-    if name is not None and not (isinstance(name, str) and name in ("relu", "relu6", "clip")):
+    if isinstance(name, str) and name in ACTIVATIONS and name not in _CLAMPS:
         raise ValueError(
             f"activation {value!r} is not possible between integers: expected None, "
             'or one that only narrows the range, "relu", "relu6" or ("clip", lo, hi)'
         )
-    return activation(value)
+    return activation(value, _CLAMPS)

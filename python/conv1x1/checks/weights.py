@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -77,49 +78,79 @@ def _divides(matrix: Array, groups: int, channels: int | None) -> bool:
     return groups < _MOST_GROUPS and matrix.shape[0] % groups == 0 and per_group
 
 
-def meant(found: list[Reading], channels: int, added: str | None, verb: str = "pass") -> list[str]:
+class Bias(NamedTuple):
+    """The bias that goes with weights, for advice: its shape, None where there is none, and how the user spells it."""
+
+    shape: tuple[int, ...] | None
+    spelling: str
+
+    def beside(self, filters: int, column: str, homogeneous: bool) -> tuple[str, str]:
+        """What is to be said of it beside so many filters, and the end of their call: made to fit, plus their `column`.
+
+        The last row of a homogeneous matrix is left out, and so is what the bias has for it.
+        """
+        given = self.spelling
+        if self.shape is None:
+            return "", f", bias={column}" if column else ""
+        if self.shape == (filters + 1,) and homogeneous:
+            given += "[:-1]"
+        elif self.shape == () and not column:
+            given = f"np.full({filters}, {given})"
+        elif self.shape != (filters,) and not (column and self.shape in {(), (1,)}):
+            if math.prod(self.shape) != filters:
+                return f", without the bias of shape {self.shape}", f", bias={column or None}"
+            given = f"np.ravel({given})"
+        if column:
+            return "", f", bias={given} + {column}"
+        return "", f", bias={given}" if given != self.spelling else ""
+
+
+def meant(found: list[Reading], channels: int, bias: Bias | None, verb: str = "pass") -> list[str]:
     """What weights that do not fit x's channels may be, each with the arguments for it.
 
-    `added` is what the bias must be added to, such as "bias + "; None where a column of weights is no bias.
+    With None for the `bias` no column of weights can be one.
     """
+
+    def way(what: str, k: int, w: str, column: str = "", homogeneous: bool = False) -> str:
+        without, added = ("", "") if bias is None else bias.beside(k, column, homogeneous)
+        return f"for {what}{without}, {verb} {w}{added}"
+
+    def of_a_row(n: int, w: str) -> list[str]:
+        """Of n numbers in a row: the matrices that they may be."""
+        ways = []
+        if bias is not None and n == channels + 1:
+            ways.append(way("a filter and its bias at the end", 1, f"{w}[:-1]", f"{w}[-1:]"))
+        elif bias is not None and n and n % (channels + 1) == 0:
+            k = n // (channels + 1)
+            rows = f"{w}.reshape({k}, {channels + 1})"
+            ways.append(way(f"{counted(k)}, each with its bias", k, f"{rows}[:, :-1]", f"{rows}[:, -1]"))
+        if channels and n > channels and n % channels == 0:
+            k = n // channels
+            ways.append(way(counted(k), k, f"{w}.reshape({k}, {channels})"))
+        return ways
+
     ways: list[str] = []
     for matrix, keep_axis, w in found:
         k, c = matrix.shape
         if not keep_axis:
-            ways += _of_a_row(c, channels, w, added, verb)
+            ways += of_a_row(c, w)
             continue
-        if added is not None and c == channels + 1:
+        if bias is not None and c == channels + 1:
             if k == c and (matrix[-1] == (np.arange(c) == channels)).all():
-                above = f"{w}[:-1, :-1], bias={added}{w}[:-1, -1]"
-                ways.append(f"for {_filters(k - 1)} and their bias above a last row of 0 and 1, {verb} {above}")
+                what = f"{counted(k - 1)} and their bias above a last row of 0 and 1"
+                ways.append(way(what, k - 1, f"{w}[:-1, :-1]", f"{w}[:-1, -1]", homogeneous=True))
             else:
-                whose = "its" if k == 1 else "their"
-                ways.append(
-                    f"for {_filters(k)} and {whose} bias in the last column, as cv2.transform takes them, "
-                    f"{verb} {w}[:, :-1], bias={added}{w}[:, -1]"
-                )
+                what = f"{counted(k)} and {'its' if k == 1 else 'their'} bias in the last column"
+                ways.append(way(f"{what}, as cv2.transform takes them", k, f"{w}[:, :-1]", f"{w}[:, -1]"))
         if k == channels:
-            ways.append(f"for {_filters(c)}, {verb} {w}.T")
+            ways.append(way(counted(c), c, f"{w}.T"))
     rows = [r for r in found if r.keep_axis and 1 in r.matrix.shape and r.matrix.size > channels + 1]
-    return ways or [way for r in rows[:1] for way in _of_a_row(r.matrix.size, channels, r.spelling, added, verb)]
+    return ways or [one for r in rows[:1] for one in of_a_row(r.matrix.size, r.spelling)]
 
 
-def _of_a_row(n: int, channels: int, w: str, added: str | None, verb: str) -> list[str]:
-    """Of n numbers in a row: the matrices that they may be."""
-    ways = []
-    if added is not None and n == channels + 1:
-        ways.append(f"for a filter and its bias at the end, {verb} {w}[:-1], bias={added}{w}[-1:]")
-    elif added is not None and n and n % (channels + 1) == 0:
-        k = n // (channels + 1)
-        rows = f"{w}.reshape({k}, {channels + 1})"
-        ways.append(f"for {_filters(k)}, each with its bias, {verb} {rows}[:, :-1], bias={added}{rows}[:, -1]")
-    if channels and n > channels and n % channels == 0:
-        ways.append(f"for {_filters(n // channels)}, {verb} {w}.reshape({n // channels}, {channels})")
-    return ways
-
-
-def _filters(count: int) -> str:
-    return f"{count} filter" if count == 1 else f"{count} filters"
+def counted(filters: int) -> str:
+    """Them in words."""
+    return f"{filters} filter" if filters == 1 else f"{filters} filters"
 
 
 def numbers(w: ArrayLike, name: str) -> Array:
@@ -141,12 +172,11 @@ def numbers(w: ArrayLike, name: str) -> Array:
 
 
 def weight(
-    w: ArrayLike, groups: int, x: Array | None, channel_axis: int, added: str | None = None
+    w: ArrayLike, groups: int, x: Array | None, channel_axis: int, bias: Bias | None = None
 ) -> tuple[Array, bool]:
     """The (K, C/groups) matrix in any weight form, and whether the result keeps its channel axis.
 
-    x, where there is one, settles a form with two readings; without it such a form is refused. `added` is for advice:
-    what a column of weights that is a bias must be added to, None where it is none.
+    x, where there is one, settles a form with two readings; without it such a form is refused. `bias` is for advice.
     """
     a = numbers(w, "w")
     _pin = weakref.ref(a)  # which keeps NumPy from resizing it, should garbage be collected meanwhile
@@ -156,11 +186,11 @@ def weight(
     if reading is None:
         assert x is not None  # without x, only the groups can be wrong
         assert channels is not None
-        ways = meant(found, channels, added) if groups == 1 else []
+        ways = meant(found, channels, bias) if groups == 1 else []
         if a.ndim == 2 and len(ways) == 1 and len(a) == channels:
             raise ValueError(
                 f"w of shape {a.shape} is (C, K), K = {a.shape[1]}, where (K, C) is expected for the {channels} "
-                f"channels of x: pass {found[0].spelling}.T"
+                f"channels of x: {ways[0].removeprefix(f'for {counted(a.shape[1])}').lstrip(', ')}"
             )
         geometry.check_channels(x, channel_axis, found[0].matrix.shape[1], groups, lambda _: ways)
         raise AssertionError("weights that fit are a reading")
