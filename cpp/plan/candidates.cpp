@@ -28,7 +28,8 @@ bool x_fits(const Problem& p, Operand operand) {
   return p.x.dtype == traits(operand).pixel && !p.x.swapped && !p.x.pair;
 }
 
-Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* family, Operand operand) {
+Layout lay_out(const Costs& costs, const Problem& p, Orientation orientation, const MultiplyFamily* family,
+               Operand operand) {
   const ptrdiff_t x_size = static_cast<ptrdiff_t>(size_of(p.x.dtype)),
                   y_size = static_cast<ptrdiff_t>(size_of(p.y.dtype));
   const bool rows = orientation == Orientation::pixels_as_rows;
@@ -42,21 +43,21 @@ Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* 
   if (!y_contiguous) layout.scratch_y = true;
   if (rows && family) {
     // Pixels may be broadcast from anywhere, but channels a page apart fight for the same cache sets.
-    if (std::abs(p.x.channel) >= 4096) layout.stage_x = true;
+    if (static_cast<size_t>(std::abs(p.x.channel)) >= costs.far_channel) layout.stage_x = true;
   } else if (!x_contiguous) {
     layout.stage_x = true;
   }
   // Pixels come in runs where they are not evenly spaced; runs much shorter than a block are gathered first.
-  const size_t shortest = rows ? 4 : 2 * (family ? family->width : 16);
-  const Shape in_place = runs_of(p, layout.scratch_y ? p.source : p.all);
+  const size_t shortest = rows ? costs.shortest_rows : costs.shortest_vectors * family->width;
+  const Shape in_place = runs_of(costs, p, layout.scratch_y ? p.source : p.all);
   if (!layout.stage_x && in_place.runs > 1 && in_place.length < shortest) layout.stage_x = true;
   if (layout.stage_x && !layout.scratch_y) {
-    const Shape out = runs_of(p, p.target);
+    const Shape out = runs_of(costs, p, p.target);
     if (out.runs > 1 && out.length < shortest) layout.scratch_y = true;
   }
   if (!(layout.stage_x && layout.scratch_y)) {
     const PixelAxes& walked = layout.stage_x ? p.target : layout.scratch_y ? p.source : p.all;
-    const Shape shape = runs_of(p, walked);
+    const Shape shape = runs_of(costs, p, walked);
     layout.runs = shape.runs;
     layout.length = shape.length;
   }
@@ -66,12 +67,14 @@ Layout lay_out(const Problem& p, Orientation orientation, const MultiplyFamily* 
                         : !rows && inner_x(p.source) == 2 * x_size ? Moved::every_second
                         : x_turns                                  ? Moved::turned
                                                                    : Moved::otherwise;
-    layout.move_cycles += move_cycles(moved, size_of(p.arithmetic) / traits(operand).together, !x_fits(p, operand)) *
-                          static_cast<double>(p.in_channels);
+    layout.move_cycles +=
+        move_cycles(costs, moved, size_of(p.arithmetic) / traits(operand).together, !x_fits(p, operand)) *
+        static_cast<double>(p.in_channels);
   }
   if (layout.scratch_y)
-    layout.move_cycles += move_cycles(y_contiguous ? Moved::straight : Moved::turned, size_of(p.y.dtype), !y_fits) *
-                          static_cast<double>(p.out_channels);
+    layout.move_cycles +=
+        move_cycles(costs, y_contiguous ? Moved::straight : Moved::turned, size_of(p.y.dtype), !y_fits) *
+        static_cast<double>(p.out_channels);
   return layout;
 }
 
@@ -101,13 +104,13 @@ void choose_chain(Plan& plan, const Problem& p, const Machine& machine) {
     if (traits(family.operand).sums != p.arithmetic) continue;
     const bool forced = fits(machine.only, p);
     if (forced && machine.only.family != &family) continue;
-    const CostModel cost(machine, family);
+    const CostModel cost(machine.costs, family);
     const size_t steps = ceil_div(p.in_channels, traits(family.operand).together);
     for (Orientation orientation : {Orientation::pixels_as_rows, Orientation::pixels_as_lanes}) {
       if (machine.only.orientation.value_or(orientation) != orientation) continue;
       const bool rows = orientation == Orientation::pixels_as_rows;
       if (!holds_weights(p, family) || !takes(family, rows)) continue;
-      const Layout layout = lay_out(p, orientation, &family, family.operand);
+      const Layout layout = lay_out(machine.costs, p, orientation, &family, family.operand);
       const Lanes kind = rows ? Lanes::filters : layout.stage_x ? Lanes::pixels_staged : Lanes::pixels_in_place;
       for (size_t vectors = 1; vectors <= family.max_vectors; ++vectors) {
         if (forced && machine.only.vectors != vectors) continue;
@@ -138,14 +141,16 @@ bool packed(const Side& side, size_t channels, ptrdiff_t pixel) {
 bool few_channels_fit(const Problem& p, const Machine& machine) {
   const auto movable = [](const Side& side) { return !side.swapped && !side.pair; };
   const auto in_planes = [&](const Side& side, ptrdiff_t pixel) {
-    return movable(side) && pixel == static_cast<ptrdiff_t>(size_of(side.dtype)) && p.all.back().n >= 64;
+    return movable(side) && pixel == static_cast<ptrdiff_t>(size_of(side.dtype)) &&
+           p.all.back().n >= machine.costs.shortest_plane;
   };
   const bool x_packed = !p.all.empty() && packed(p.x, p.in_channels, p.all.back().x);
   const bool y_packed = !p.all.empty() && packed(p.y, p.out_channels, p.all.back().y);
   return !machine.only.family && !machine.only.orientation && p.arithmetic != DType::int32 &&
          plain_rows(p.in_channels, p.out_channels) && summation_order(p.in_channels, p.out_channels) == Order::chain &&
          p.groups == 1 && !p.all.empty() && (!p.adds_residual || (p.y.dtype == p.arithmetic && !p.boxed)) &&
-         ((planes(p) && p.out_channels == 1 && p.all.back().n >= 64) || (x_packed && y_packed) ||
+         ((planes(p) && p.out_channels == 1 && p.all.back().n >= machine.costs.shortest_plane) ||
+          (x_packed && y_packed) ||
           (!p.adds_residual &&
            ((y_packed && in_planes(p.x, p.all.back().x)) || (x_packed && in_planes(p.y, p.all.back().y)))) ||
           (p.boxed && p.halves == 1 && ((x_packed && movable(p.y)) || (y_packed && movable(p.x)))));
@@ -155,13 +160,13 @@ void choose_lanes(Plan& plan, const Problem& p, const Machine& machine) {
   plan.family = any_family(p, machine);
   const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.x.dtype));
   const Operand operand = plan.family->operand;
-  const Layout lanes = lay_out(p, Orientation::pixels_as_lanes, plan.family, operand);
+  const Layout lanes = lay_out(machine.costs, p, Orientation::pixels_as_lanes, plan.family, operand);
   // A staged tile of lanes is a vector wide at least, however many channels there are.
   const size_t least = plan.family->width * p.in_channels * size_of(p.arithmetic);
-  const bool staged_well = inner_x(p.source) == size && least <= scratch_budget(machine);
+  const bool staged_well = inner_x(p.source) == size && least <= scratch_budget(machine.costs);
   if (p.x.channel == size || (lanes.stage_x && !staged_well)) {
     plan.method = Method::few_filters;
-    adopt(plan, lay_out(p, Orientation::pixels_as_rows, nullptr, operand));
+    adopt(plan, lay_out(machine.costs, p, Orientation::pixels_as_rows, nullptr, operand));
   } else {
     plan.method = Method::few_filters_lanes;
     adopt(plan, lanes);

@@ -5,7 +5,7 @@
 
 #include "call/problem.h"
 #include "kernels/kernel.h"
-#include "plan/machine.h"
+#include "system/costs.h"
 
 namespace conv1x1 {
 
@@ -14,11 +14,11 @@ enum class Lanes : unsigned char { filters, pixels_staged, pixels_in_place };
 // What a block of the multiply kernel costs, in cycles. The form is one of throughputs: fmas and loads overlap, though
 // not quite; sums wait for each other when there are few. Pixels that are read where they lie straddle cache lines.
 // What a block of rows passes over before the next does, a column of filters or all pixels of the tile, comes from the
-// second-level cache when it outgrows the first: pixels, whose channels lie apart, at a limited speed. The constants
-// are fitted to measured times of every kernel in both orientations on real layers (see cpp/README.md).
+// second-level cache when it outgrows the first: pixels, whose channels lie apart, at a limited speed. The numbers are
+// those of system/costs.h.
 class CostModel {
  public:
-  CostModel(const Machine&, const MultiplyFamily&);
+  CostModel(const Costs&, const MultiplyFamily&);
 
   // `channels` steps, `lanes` outputs wide, `rows` high, in columns of at most `vectors` vectors.
   double multiply(size_t rows, size_t lanes, size_t channels, size_t vectors, Lanes) const;
@@ -27,6 +27,7 @@ class CostModel {
   double column(size_t rows, size_t channels, size_t vectors, Lanes, bool streams) const;
   double block(size_t rows, size_t channels, size_t vectors, Lanes, bool streams) const;
 
+  const Costs& costs_;
   const MultiplyFamily& family_;
   double vector_bytes_, fma_;
 };
@@ -40,9 +41,9 @@ enum class Moved : unsigned char {
 };
 
 // Cycles for each element, of that size while it is moved.
-double move_cycles(Moved, size_t size, bool converts);
+double move_cycles(const Costs&, Moved, size_t size, bool converts);
 
 // A rough forecast for one thread.
-double forecast_microseconds(const Problem&);
+double forecast_microseconds(const Costs&, const Problem&);
 
 }  // namespace conv1x1

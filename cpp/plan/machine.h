@@ -1,10 +1,11 @@
-// What the planner may use: kernels, and what it knows of the processor. Any machine can be described on any other.
+// What the planner may use: kernels, and what things cost with them. Any machine can be described on any other.
 #pragma once
 
 #include <cstddef>
 #include <optional>
 
 #include "kernels/kernel.h"
+#include "system/costs.h"
 
 namespace conv1x1 {
 
@@ -18,11 +19,9 @@ struct Restriction {
 };
 
 struct Machine {
-  const KernelTable* table;
+  const KernelTable* table = nullptr;
   Restriction only;
-  bool halves_pair_up = false;
-  size_t l2_bytes = 1 << 20;
-  double worth_threads = 60;  // microseconds of work, below which waking another thread costs more than it brings
+  Costs costs;
 };
 
 }  // namespace conv1x1

@@ -34,7 +34,7 @@ bool fuses_residual(const Plan& plan, const Problem& p) {
   choose_kernel(plan, p, machine);
   choose_tiles(plan, p, machine, max_threads);
   plan.fuse_residual = fuses_residual(plan, p);
-  choose_pitches(plan, p);
+  choose_pitches(plan, p, machine.costs);
   return plan;
 }
 

@@ -11,14 +11,7 @@ namespace conv1x1 {
 
 namespace {
 
-// What a tile grows with at most: some machines tell of an L2 cache of many megabytes.
-constexpr size_t most_l2_bytes = size_t{2} << 20;
-
-// Multiply-adds in one unit of work at most: signals are looked at between units, and Ctrl-C shall not wait for long.
-// Some milliseconds with vectors, ten or twenty without.
-constexpr size_t longest_unit = size_t{1} << 28, longest_portable_unit = size_t{1} << 23;
-
-constexpr size_t line = 64;  // bytes of a cache line
+constexpr size_t line = 64;  // bytes of a cache line, and what tiles are aligned to
 
 bool as_rows(const Plan& plan) { return plan.orientation == Orientation::pixels_as_rows; }
 
@@ -39,17 +32,16 @@ bool cuts_filters(const Plan& plan) { return plan.method == Method::multiply; }
 
 // Pixels along an axis of a box, at most: whole cache lines of an array that is contiguous along it, and enough of the
 // others that no line is brought for a few. Equal parts, but that they begin where lines do.
-size_t box_side(const PixelAxis& axis) {
-  constexpr size_t enough = 32;
+size_t box_side(const Costs& costs, const PixelAxis& axis) {
   const auto step = [](ptrdiff_t bytes) { return bytes ? static_cast<size_t>(std::abs(bytes)) : line; };
-  const size_t wanted = std::max(enough, line / std::min(step(axis.x), step(axis.y)));
+  const size_t wanted = std::max(costs.box_side, line / std::min(step(axis.x), step(axis.y)));
   const size_t parts = std::max<size_t>((axis.n + wanted / 2) / wanted, 1);
-  return std::min(round_up(ceil_div(axis.n, parts), 16), axis.n);
+  return std::min(round_up(ceil_div(axis.n, parts), costs.box_step), axis.n);
 }
 
 // A box of at most so many pixels.
-void choose_box(Plan& plan, const Problem& p, size_t most) {
-  for (size_t i = 0; i < 2; ++i) plan.box[i] = box_side(p.all[p.all.size() - 2 + i]);
+void choose_box(Plan& plan, const Problem& p, const Costs& costs, size_t most) {
+  for (size_t i = 0; i < 2; ++i) plan.box[i] = box_side(costs, p.all[p.all.size() - 2 + i]);
   while (plan.box[0] * plan.box[1] > most) {
     size_t& longer = plan.box[plan.box[1] >= plan.box[0]];
     longer = ceil_div(longer, 2);
@@ -64,22 +56,26 @@ size_t boxes(const Plan& plan, const Problem& p) {
 }
 
 // All channels, unless a block of the kernel's pixels with all of theirs takes much more than it may.
-void choose_channel_block(Plan& plan, const Problem& p, size_t budget) {
+void choose_channel_block(Plan& plan, const Problem& p, const Costs& costs) {
   plan.channel_block = p.in_channels;
   const size_t size = size_of(p.arithmetic), granule = granule_of(plan);
-  const size_t tallest = budget / (as_rows(plan) ? granule * size : round_up(granule * size, line));
-  if (plan.order != Order::chain || traits(plan.family->operand).together > 1 || p.in_channels <= 2 * tallest) return;
+  const size_t block = as_rows(plan) ? granule * size : round_up(granule * size, line);
+  const size_t tallest = std::min(scratch_budget(costs) / block, costs.most_channels);
+  if (plan.order != Order::chain || traits(plan.family->operand).together > 1 ||
+      p.in_channels <= costs.channels_over * tallest)
+    return;
   const size_t blocks = ceil_div(p.in_channels, tallest);
   plan.channel_block = round_up(ceil_div(p.in_channels, blocks), p.x.pair ? 2 : 1);
 }
 
 // As many pixels, and filters, as the caches hold.
-size_t choose_for_caches(Plan& plan, const Problem& p, size_t budget) {
+size_t choose_for_caches(Plan& plan, const Problem& p, const Costs& costs) {
   const size_t size = size_of(p.arithmetic), granule = granule_of(plan), column = column_of(plan);
+  const size_t budget = scratch_budget(costs);
   const size_t steps = std::max<size_t>(ceil_div(plan.channel_block, traits(plan.family->operand).together), 1);
   const size_t pixel_bytes = as_rows(plan) && plan.stage_x ? round_up(steps * size, line) : steps * size;
   size_t tile = std::max(budget / pixel_bytes / granule, size_t{1}) * granule;
-  if (plan.scratch_y) tile = std::min(tile, std::max(round_up(1024, granule), granule));
+  if (plan.scratch_y) tile = std::min(tile, std::max(round_up(costs.most_scratch_pixels, granule), granule));
   plan.chunk_filters = std::max<size_t>(p.out_channels, 1);
   if (plan.scratch_y && cuts_filters(plan)) {
     const size_t columns = budget / (std::clamp(p.pixels, size_t{1}, tile) * p.halves * size) / column;
@@ -89,9 +85,9 @@ size_t choose_for_caches(Plan& plan, const Problem& p, size_t budget) {
 }
 
 // Enough units that nobody waits long for the last one: smaller tiles first, then fewer filters at a time.
-size_t choose_for_threads(Plan& plan, const Problem& p, size_t tile) {
-  const size_t granule = granule_of(plan), wanted = static_cast<size_t>(plan.threads) * 8;
-  const size_t smallest = as_rows(plan) ? 4 * granule : granule;
+size_t choose_for_threads(Plan& plan, const Problem& p, const Costs& costs, size_t tile) {
+  const size_t granule = granule_of(plan), wanted = static_cast<size_t>(plan.threads) * costs.units_for_thread;
+  const size_t smallest = as_rows(plan) ? costs.least_blocks * granule : granule;
   const auto units = [&] { return ceil_div(p.pixels, tile) * ceil_div(p.out_channels, plan.chunk_filters) * p.groups; };
   if (units() < wanted) tile = std::min(tile, std::max(smallest, round_up(ceil_div(p.pixels, wanted), granule)));
   if (units() < wanted && cuts_filters(plan)) {
@@ -102,11 +98,11 @@ size_t choose_for_threads(Plan& plan, const Problem& p, size_t tile) {
 }
 
 // Boxes, whole runs of pixels, or tiles of a size; at most `tile` pixels, or a little more.
-void choose_pixels(Plan& plan, const Problem& p, size_t tile) {
+void choose_pixels(Plan& plan, const Problem& p, const Costs& costs, size_t tile) {
   const PixelAxes& walked = plan.stage_x ? p.target : plan.scratch_y ? p.source : p.all;
-  const size_t run = runs_of(p, walked).length;
+  const size_t run = runs_of(costs, p, walked).length;
   if (p.boxed) {
-    choose_box(plan, p, tile);
+    choose_box(plan, p, costs, tile);
     tile = plan.box[0] * plan.box[1];
   } else if (walked.size() > 1 && run > 0 && run < tile) {
     tile = tile / run * run;
@@ -118,9 +114,9 @@ void choose_pixels(Plan& plan, const Problem& p, size_t tile) {
 }
 
 // No unit of work that takes too long.
-void cut_units(Plan& plan, const Problem& p) {
+void cut_units(Plan& plan, const Problem& p, const Costs& costs) {
   if (!cuts_filters(plan)) return;
-  const size_t most = plan.table->isa == Isa::portable ? longest_portable_unit : longest_unit;
+  const size_t most = plan.table->isa == Isa::portable ? costs.longest_portable_unit : costs.longest_unit;
   const size_t filters = most / (plan.tile_pixels * p.halves * std::max<size_t>(p.in_channels, 1)),
                step = filter_step(plan);
   plan.chunk_filters = std::min(plan.chunk_filters, std::max(filters / step, size_t{1}) * step);
@@ -128,31 +124,31 @@ void cut_units(Plan& plan, const Problem& p) {
 
 }  // namespace
 
-Shape runs_of(const Problem& p, const PixelAxes& axes) {
+Shape runs_of(const Costs& costs, const Problem& p, const PixelAxes& axes) {
   if (axes.empty()) return {p.pixels ? size_t{1} : 0, 1};
-  const size_t length = p.boxed ? box_side(axes.back()) : axes.back().n;
+  const size_t length = p.boxed ? box_side(costs, axes.back()) : axes.back().n;
   return {length ? p.pixels / length : 0, length};
 }
 
-size_t scratch_budget(const Machine& machine) { return std::min(machine.l2_bytes, most_l2_bytes) / 4; }
+size_t scratch_budget(const Costs& costs) { return std::min(costs.l2_bytes, costs.most_l2_bytes) / costs.l2_parts; }
 
 void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_threads) {
-  const size_t budget = scratch_budget(machine);
-  choose_channel_block(plan, p, budget);
-  size_t tile = choose_for_caches(plan, p, budget);
-  plan.microseconds = forecast_microseconds(p);
-  plan.threads = plan.microseconds < machine.worth_threads ? 1 : max_threads;
-  if (plan.threads > 1) tile = choose_for_threads(plan, p, tile);
-  choose_pixels(plan, p, tile);
-  cut_units(plan, p);
+  const Costs& costs = machine.costs;
+  choose_channel_block(plan, p, costs);
+  size_t tile = choose_for_caches(plan, p, costs);
+  plan.microseconds = forecast_microseconds(costs, p);
+  plan.threads = plan.microseconds < costs.worth_threads ? 1 : max_threads;
+  if (plan.threads > 1) tile = choose_for_threads(plan, p, costs, tile);
+  choose_pixels(plan, p, costs, tile);
+  cut_units(plan, p, costs);
   plan.chunks = ceil_div(p.out_channels, plan.chunk_filters);
 }
 
-void choose_pitches(Plan& plan, const Problem& p) {
+void choose_pitches(Plan& plan, const Problem& p, const Costs& costs) {
   const size_t size = size_of(p.arithmetic), line_elements = line / size;
   const bool rows = as_rows(plan);
-  // Rows of a tile keep clear of each other's cache sets: never a multiple of 4096 bytes apart.
-  const size_t way = 32 * line_elements;
+  // Rows of a tile keep clear of each other's cache sets.
+  const size_t way = costs.set_bytes / size;
   const auto pitch = [&](size_t n) {
     const size_t lines = round_up(n, line_elements);
     return lines + (lines % way ? 0 : line_elements);

@@ -14,15 +14,15 @@ namespace conv1x1 {
 struct Shape {
   size_t runs, length;
 };
-Shape runs_of(const Problem&, const PixelAxes& axes);
+Shape runs_of(const Costs&, const Problem&, const PixelAxes& axes);
 
 // What a tile of pixels, and one of results, may take.
-size_t scratch_budget(const Machine&);
+size_t scratch_budget(const Costs&);
 
 // Fills in tiles, boxes, chunks, blocks of channels, threads and the forecast, of a plan whose kernel is chosen.
 void choose_tiles(Plan&, const Problem&, const Machine&, int max_threads);
 
 // Fills in pitches and what scratch takes, of a plan whose tiles are chosen.
-void choose_pitches(Plan&, const Problem&);
+void choose_pitches(Plan&, const Problem&, const Costs&);
 
 }  // namespace conv1x1

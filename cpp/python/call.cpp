@@ -17,11 +17,6 @@ namespace conv1x1 {
 
 namespace {
 
-// Below this, giving up the GIL costs more than another thread could gain.
-constexpr double worth_releasing_microseconds = 20;
-
-constexpr size_t elements_worth_releasing = size_t{1} << 17;
-
 // What a call needs besides its data, shared by all calls of the same shape.
 struct Prepared {
   std::vector<ptrdiff_t> key;
@@ -96,7 +91,7 @@ struct Planned {
 std::optional<bool> run_planned(const Settings& s, const Weights& weights, const Planned& planned, bool pinned) {
   const Plan& plan = planned.prepared->plan;
   if (plan.tiles == 0) return true;  // and nothing is packed, which 2**40 filters of no channels would take long to
-  const bool releases = plan.microseconds >= worth_releasing_microseconds;
+  const bool releases = plan.microseconds >= microseconds_worth_releasing;
   if (releases && !pinned) return std::nullopt;
   const Layer layer{planned.data, &planned.prepared->problem, &plan,
                     &weights.packed(plan.family->operand, plan.family->width, planned.form), s.epilogue};
@@ -148,7 +143,7 @@ std::optional<bool> look_up(const Array& a, int threads, bool pinned, Range& ran
   size_t count = 1;
   for (int i = 0; i < a.rank; ++i) count *= static_cast<size_t>(a.shape[i]);
   uint64_t found = 0;
-  const KernelTable& table = *machine().table;
+  const KernelTable& table = *kernels(selection().isa, cpu());
   if (count < elements_worth_releasing) {
     largest(table, a, 1, nullptr, nullptr, found);
   } else {

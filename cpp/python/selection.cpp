@@ -24,7 +24,7 @@ Selection& selection() {
   return current;
 }
 
-Machine machine() { return {kernels(selection().isa, cpu()), selection().only, cpu().halves_pair_up, cpu().l2_bytes}; }
+Machine machine() { return {kernels(selection().isa, cpu()), selection().only, cpu().costs}; }
 
 Isa isa_of(const MultiplyFamily& family, Isa isa) {
   const KernelTable& base = *kernels(base_of(isa), cpu());

@@ -122,11 +122,9 @@ bool bit(unsigned word, int position) { return (word >> position) & 1; }
 bool xgetbv_exists(const CpuidRegisters& one) { return bit(one.c, 27); }
 
 Cpu detect() {
-  X86 answers{cpuid(0), cpuid(1), cpuid(7), 0};
+  X86 answers{cpuid(0), cpuid(1), cpuid(7), cpuid(0x80000006u), 0};
   if (xgetbv_exists(answers.one)) answers.saved = xgetbv();
   Cpu found = x86_cpu(answers);
-  const unsigned l2_kib = cpuid(0x80000006u).c >> 16;
-  if (l2_kib) found.l2_bytes = size_t{l2_kib} << 10;
   for (unsigned leaf = 0x80000002u; leaf <= 0x80000004u; ++leaf) {
     const CpuidRegisters r = cpuid(leaf);
     for (unsigned word : {r.a, r.b, r.c, r.d})
@@ -167,9 +165,20 @@ std::string supported_names(const Cpu& cpu) {
 
 #ifdef CONV1X1_X86
 
+// The one place where a processor gets costs of its own.
+Costs x86_costs(const X86& answers) {
+  Costs costs;
+  const bool amd = answers.vendor.b == 0x68747541u;  // "Auth"
+  const unsigned version = answers.one.a, family = ((version >> 8) & 0xf) + ((version >> 20) & 0xff);
+  if (amd && family == 0x19) costs.wide_fma = 1;  // Zen 4 takes 64 bytes in two turns
+  const unsigned l2_kib = answers.l2.c >> 16;
+  if (l2_kib) costs.l2_bytes = size_t{l2_kib} << 10;
+  return costs;
+}
+
 Cpu x86_cpu(const X86& answers) {
   Cpu found;
-  const auto& [vendor, one, seven, answered] = answers;
+  const auto& [vendor, one, seven, l2, answered] = answers;
   const unsigned long long saved = xgetbv_exists(one) ? answered : 0;
   const bool ymm = (saved & 0x06) == 0x06, zmm = (saved & 0xe6) == 0xe6;
   found.fma = ymm && bit(one.c, 12) && bit(one.c, 28);
@@ -179,9 +188,7 @@ Cpu x86_cpu(const X86& answers) {
   found.supports[static_cast<size_t>(Isa::avx2)] = avx2 && kernels(Isa::avx2, found);
   found.supports[static_cast<size_t>(Isa::avx512)] = avx512 && kernels(Isa::avx512, found);
   found.supports[static_cast<size_t>(Isa::avx512vnni)] = avx512 && bit(seven.c, 11) && kernels(Isa::avx512vnni, found);
-  const bool amd = vendor.b == 0x68747541u;  // "Auth"
-  const unsigned family = ((one.a >> 8) & 0xf) + ((one.a >> 20) & 0xff);
-  found.halves_pair_up = amd && family == 0x19;
+  found.costs = x86_costs(answers);
   return found;
 }
 

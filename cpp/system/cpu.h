@@ -1,4 +1,4 @@
-// What the processor can do, found once, and which instruction set to use.
+// What the processor can do and what that costs, found once, and which instruction set to use.
 //
 // A feature counts only when the operating system saves its registers (XGETBV). Nothing here runs before
 // main: the first caller detects.
@@ -9,14 +9,14 @@
 #include <vector>
 
 #include "kernels/kernel.h"
+#include "system/costs.h"
 
 namespace conv1x1 {
 
 struct Cpu {
   bool fma = false;               // the baseline kernels can fuse
   bool supports[isa_count] = {};  // CPU, operating system and build all have it
-  bool halves_pair_up = false;    // a 64-byte operation costs two 32-byte ones (Zen 4)
-  size_t l2_bytes = 1 << 20;
+  Costs costs;
   std::string name;
 };
 
@@ -27,11 +27,11 @@ struct CpuidRegisters {
   unsigned a, b, c, d;
 };
 struct X86 {
-  CpuidRegisters vendor, one, seven;  // CPUID's leaves 0, 1, 7; zeros where there is no such leaf
-  unsigned long long saved;           // XGETBV: the registers that the system saves; means nothing unless leaf 1 has it
+  CpuidRegisters vendor, one, seven, l2;  // CPUID's leaves 0, 1, 7, 0x80000006; zeros where there is no such leaf
+  unsigned long long saved;  // XGETBV: the registers that the system saves; means nothing unless leaf 1 has it
 };
 
-// What follows from that, a pure function; without name and cache, which decide nothing. Defined on x86 only.
+// What follows from that, a pure function; without the name, which decides nothing. Defined on x86 only.
 Cpu x86_cpu(const X86&);
 
 const char* isa_name(Isa);

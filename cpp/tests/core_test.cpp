@@ -117,8 +117,12 @@ void test_dispatch() {
     X86 answers{};
     answers.vendor.b = vendor;
     answers.one.a = version;
-    check(x86_cpu(answers).halves_pair_up == pairs, "whether halves pair up");
+    answers.l2.c = 512u << 16;
+    const Costs costs = x86_cpu(answers).costs;
+    check(costs.fma == 0.5 && costs.wide_fma == (pairs ? 1 : 0.5), "what a fused multiply-add costs");
+    check(costs.l2_bytes == 512 << 10, "what the second-level cache holds");
   }
+  check(x86_cpu(X86{}).costs.l2_bytes == 1 << 20, "what the cache of a processor holds that says nothing of it");
 }
 
 #else
@@ -266,8 +270,8 @@ struct Plain {
   }
   // Threads are worth their while for any work.
   Plan plan(const KernelTable* table, int threads) const {
-    Machine machine{table, {}};
-    machine.worth_threads = 0;
+    Machine machine{table, {}, cpu().costs};
+    machine.costs.worth_threads = 0;
     return make_plan(problem, machine, threads);
   }
   std::vector<T> run(const KernelTable* table, int threads) {
@@ -435,8 +439,8 @@ void check_types(const KernelTable* table) {
                                      std::to_string(threads) + " threads: " + as_hex(bits));
       }
     };
-    Machine machine{table, {}};
-    machine.worth_threads = 0;
+    Machine machine{table, {}, cpu().costs};
+    machine.costs.worth_threads = 0;
     check_call(machine);
     if (call.arithmetic != DType::int32) continue;
     for (size_t i = 0; i < table->family_count; ++i) {

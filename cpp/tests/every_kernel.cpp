@@ -166,7 +166,9 @@ void for_each_machine(const Problem& problem, size_t l2_bytes, Fn fn) {
     if (cpu().supports[i]) tables.push_back(kernels(static_cast<Isa>(i), cpu()));
   std::set<std::pair<const MultiplyFn* const*, bool>> seen;  // an instruction set may have those of another
   for (const KernelTable* table : tables) {
-    Machine machine{table, {}, cpu().halves_pair_up, l2_bytes, 0};
+    Machine machine{table, {}, cpu().costs};
+    machine.costs.l2_bytes = l2_bytes;
+    machine.costs.worth_threads = 0;
     fn(machine);
     for (size_t f = 0; f < table->family_count; ++f) {
       const MultiplyFamily& family = table->families[f];
