@@ -59,7 +59,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         print(f"all random numbers come from seed {seed}: --seeds {seed} gives the same again", flush=True)
 
 
+#: The files whose tests stop, count or measure threads and processes: with `-n 2 --dist loadgroup` one after another.
+ALONE = {"test_bench", "test_hostile", "test_ieee", "test_layer", "test_memory", "test_processes", "test_runtime"}
+ALONE |= {"test_threads", "test_throughput"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group("alone" if item.path.stem in ALONE else item.path.stem))
     if config.getoption("--seeds") is None:
         return
 

@@ -66,12 +66,23 @@ def emulated(cpu: str, *arguments: str, **environment: str) -> subprocess.Comple
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
+#: The self-test of the best instruction set that there is: the others are those of lesser CPUs yet.
+SELFTEST = """
+import runpy, sys
+from conv1x1 import _conv1x1
+kernels, best = _conv1x1.kernels(), _conv1x1.config()["isa"]
+_conv1x1.kernels = lambda: [k for k in kernels if k["isa"] == best]
+sys.argv[1:] = ["selftest"]
+runpy.run_module("conv1x1", run_name="__main__")
+"""
+
+
 @pytest.mark.parametrize(("cpu", "isas"), [("Nehalem", ["portable"]), ("Haswell", ["portable", "avx2"])])
 def test_every_kernel_of_a_lesser_cpu(cpu: str, isas: list[str]) -> None:
-    run = emulated(cpu, "-m", "conv1x1", "selftest")
+    run = emulated(cpu, "-c", SELFTEST)
     assert run.returncode == 0, run.stdout + run.stderr
     assert f"found {', '.join(isas)}; used {isas[-1]}" in run.stdout
-    checks = sum(k["isa"] in isas for k in _conv1x1.kernels()) + len(isas)  # and the conversions of each
+    checks = sum(k["isa"] == isas[-1] for k in _conv1x1.kernels()) + 1  # and the conversions
     assert f"all {checks} kernels and conversions are right" in run.stdout
     assert ("may differ" in run.stdout) == (isas == ["portable"])
 

@@ -459,7 +459,7 @@ def test_advice_for_bytes() -> None:
         (np, "x is a module"),
         (np.zeros(3, "V5"), "bytes without a type"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_cannot_be_helped_is_said(x: Any, says: str) -> None:
     """And no call is advised that would not run."""

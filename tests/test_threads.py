@@ -101,7 +101,7 @@ def test_everything_at_once(normal: Any) -> None:
 
 
 def test_the_number_of_threads_changes_during_calls(normal: Any) -> None:
-    layer, x = Conv1x1(normal(64, 64)), normal(9000, 64)
+    layer, x = Conv1x1(normal(64, 64)), normal(1000, 64)  # units for some hundreds of helpers at most
     expected = layer(x, threads=1).tobytes()
     before, stop, numbers = c11.get_num_threads(), threading.Event(), []
 

@@ -159,13 +159,13 @@ def converted(x: Any, dtype: Any, filters: int = 1) -> Any:
     return y[:, 0]
 
 
-def same_numbers(y: Any, expected: Any) -> None:
+def same_numbers(y: Any, expected: Any, what: str = "") -> None:
     """Bit by bit, but for the sign of zero, which a sum that begins with 0 has not, and for what a NaN carries."""
     assert y.dtype == expected.dtype
     with np.errstate(invalid="ignore"):  # some NaN signal
         nan = np.isnan(expected)
-        np.testing.assert_array_equal(np.isnan(y), nan)
-    np.testing.assert_array_equal(y[~nan], expected[~nan])
+        np.testing.assert_array_equal(np.isnan(y), nan, what)
+    np.testing.assert_array_equal(y[~nan], expected[~nan], what)
 
 
 def every(dtype: Any) -> Any:
@@ -251,10 +251,8 @@ def test_to_integers(isa: str, x_type: str, y_type: str, filters: int) -> None:
     np.testing.assert_array_equal(cast(numbers.astype(np.float64), np.dtype(y_type)), y)
 
 
-@pytest.mark.parametrize("filters", [1, 5])
-@pytest.mark.parametrize("y_type", RESULTS)
 @pytest.mark.parametrize("x_type", [*INTEGERS, "bool", *WIDE])
-def test_from_integers(isa: str, x_type: str, y_type: str, filters: int) -> None:
+def test_from_integers(isa: str, x_type: str) -> None:
     """Saturated, by way of int32 sums, of float64 ones and of float32 ones; to floats rounded once."""
     kind = np.dtype(x_type)
     if kind.kind == "b":
@@ -264,12 +262,13 @@ def test_from_integers(isa: str, x_type: str, y_type: str, filters: int) -> None
         low, high = np.iinfo(kind).min, np.iinfo(kind).max
         ends += [2**32 - 1, 2**53, -(2**53)] if x_type in WIDE else [low, high]
         x = np.array([v for v in [*ends, *range(-300, 300)] if low <= v <= high], kind)
-    expected = cast(x.astype(np.int64), np.dtype(y_type))
-    for w in (np.ones((filters, 1), np.int8), np.ones((filters, 1), np.int16)):
-        y = conv1x1(x[:, None], w, dtype=y_type)
-        same_numbers(y[:, -1], expected)
-    if kind.itemsize < 4 or y_type in ("float64", "int64"):  # float32 does not hold every int32
-        same_numbers(converted(x, y_type, filters), expected)
+    for y_type, filters in product(RESULTS, [1, 5]):
+        expected, what = cast(x.astype(np.int64), np.dtype(y_type)), f"{y_type}, {filters} filters"
+        for w in (np.ones((filters, 1), np.int8), np.ones((filters, 1), np.int16)):
+            y = conv1x1(x[:, None], w, dtype=y_type)
+            same_numbers(y[:, -1], expected, what)
+        if kind.itemsize < 4 or y_type in ("float64", "int64"):  # float32 does not hold every int32
+            same_numbers(converted(x, y_type, filters), expected, what)
 
 
 def test_a_float16_result_overflows_as_numpys() -> None:
@@ -631,11 +630,11 @@ def arithmetic(x_type: str, w_type: str, y_type: str) -> str:
 
 
 @pytest.mark.drawn
-@pytest.mark.parametrize("y_type", RESULTS)
 @pytest.mark.parametrize("x_type", PIXELS)
-def test_as_if_converted_before(isa: str, x_type: str, y_type: str) -> None:
+def test_as_if_converted_before(isa: str, x_type: str) -> None:
     """The same bits in every layout, orientation and number of threads as float arrays, cast before and after."""
-    for (channels, filters), activation in [((3, 3), None), ((40, 3), "hardswish"), ((19, 21), "relu")]:
+    sizes: list[tuple[int, int, Any]] = [(3, 3, None), (40, 3, "hardswish"), (19, 21, "relu")]
+    for y_type, (channels, filters, activation) in product(RESULTS, sizes):
         x, w, bias = (
             spread(x_type, (45, channels)),
             spread("float32", (filters, channels)),
@@ -764,21 +763,24 @@ def test_everything_by_everything(x_type: str) -> None:
     assert refused < 25
 
 
+CURVES = ["sigmoid", "tanh", "gelu", "silu", "hardswish", "hardsigmoid", "leaky_relu"]
+
+
 @pytest.mark.drawn
-@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "gelu", "silu", "hardswish", "hardsigmoid", "leaky_relu"])
 @pytest.mark.parametrize("x_type", PIXELS)
-def test_curves_in_every_type(isa: str, x_type: str, activation: str) -> None:
+def test_curves_in_every_type(isa: str, x_type: str) -> None:
     """To integers within one of the definition; to floats within their last place."""
     x, w, bias = spread(x_type, (33, 5)), spread("float32", (7, 5)), spread("float32", (7,))
     w /= 8 if x_type in FLOATS else np.float32(2.0 ** (8 * np.dtype(x_type).itemsize - 1))  # so that curves curve
-    for y_type in RESULTS:
+    for activation, y_type in product(CURVES, RESULTS):
         y = conv1x1(x, w, bias, activation=activation, dtype=y_type)
         expected = reference(x, w, bias, activation=activation)
         eps = {"float16": 2.0**-11, "bfloat16": 2.0**-8}.get(y_type, 2.0**-20)
         if y_type not in FLOATS:
             expected = cast(expected, np.dtype(y_type))
         tolerance = 1 if y_type not in FLOATS else 2.0**-18 + 2**-24
-        np.testing.assert_allclose(y.astype(np.float64), expected.astype(np.float64), rtol=eps, atol=tolerance)
+        what, ours, theirs = f"{activation} → {y_type}", y.astype(np.float64), expected.astype(np.float64)
+        np.testing.assert_allclose(ours, theirs, rtol=eps, atol=tolerance, err_msg=what)
 
 
 # ------------------------------------------------------------------------------------------ as arrays come

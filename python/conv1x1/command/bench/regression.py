@@ -256,7 +256,7 @@ def home() -> str:
     -------
     str
     """
-    return str(Path(__file__).parents[2])
+    return str(Path(_conv1x1.__file__).parents[1])
 
 
 def compare(
