@@ -209,3 +209,53 @@ def test_the_configuration() -> None:
     assert "portable" in config["isas_supported"]
     assert set(config["isas_supported"]) <= set(config["isas_built"])
     assert config["isa"] in config["isas_supported"]
+
+
+# ------------------------------------------------------------------------------------------ what is asked for
+
+
+@pytest.mark.parametrize("channel_axis", [-1, 0])
+@pytest.mark.parametrize("filters", [1, 40])
+def test_any_way_of_moving_and_cutting_can_be_asked_for(channel_axis: int, filters: int, isa: str) -> None:
+    """And gives the same bits."""
+    random = np.random.default_rng(20240229)
+    x = random.normal(size=(6, 7, 50) if channel_axis == -1 else (50, 6, 7)).astype(np.float32)
+    one = Conv1x1(random.normal(size=(filters, 50)).astype(np.float32), channel_axis=channel_axis)
+    with restricted(isa=isa):
+        expected = one(x)
+    for stages_x, scratches_y in product([True, False], repeat=2):
+        for orientation, tile, chunk in product(
+            [None, "pixels_as_rows", "pixels_as_lanes"], [1, 5, 41, 10**12], [1, 17]
+        ):
+            with restricted(
+                isa=isa,
+                orientation=orientation,
+                stages_x=stages_x,
+                scratches_y=scratches_y,
+                tile_pixels=tile,
+                chunk_filters=chunk,
+            ):
+                plan = one.plan(x, threads=2)
+                np.testing.assert_array_equal(one(x, threads=2), expected, strict=True)
+            # Where pixels are lanes in one array and rows in the kernel, or the other way round, they are moved.
+            assert stages_x <= plan["stages_x"]
+            assert scratches_y <= plan["scratches_y"]
+            if orientation is None:
+                assert (plan["stages_x"], plan["scratches_y"]) == (stages_x, scratches_y)
+            assert plan["tile_pixels"] == min(tile, 42)
+            assert plan["tiles"] == -(-42 // plan["tile_pixels"])
+            if filters > 4:
+                assert chunk <= plan["chunk_filters"] < chunk + 16
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channel_axis", [-1, 0])
+def test_a_special_kernel_can_be_asked_for(channel_axis: int, dtype: str) -> None:
+    """Where the order of summation is its own; each in either layout."""
+    x = np.ones((8, 9, 40) if channel_axis == -1 else (40, 8, 9), dtype)
+    one = Conv1x1(np.ones((2, 40)), channel_axis=channel_axis)
+    for kernel in [k for k in _conv1x1.kernels() if k["supported"] and k["order"] == "lanes"]:
+        with restricted(kernel=kernel["name"]):
+            if kernel["dtype"] == dtype:
+                assert one.plan(x)["kernel"] == kernel["name"]
+            assert (one(x) == 40).all()

@@ -265,12 +265,17 @@ def test_a_kernel_that_has_not_the_orientation_is_not_used(orientation: str) -> 
         ({"isa": ""}, "'' is unknown; valid here: portable"),
         ({"kernel": "nonsense"}, "no kernel 'nonsense'"),
         ({"isa": "portable", "kernel": "avx2_f32_6x16"}, "no kernel 'avx2_f32_6x16'"),
-        ({"orientation": "sideways"}, "no orientation 'sideways'"),
+        ({"orientation": "sideways"}, "no orientation 'sideways'; valid: pixels_as_rows, pixels_as_lanes"),
+        ({"stages_x": 1}, "expected True, False or None for stages_x, got 1"),
+        ({"scratches_y": "no"}, "expected True, False or None for scratches_y, got 'no'"),
+        ({"tile_pixels": 0}, "tile_pixels"),
+        ({"tile_pixels": True}, "tile_pixels"),
+        ({"chunk_filters": 2.0}, "chunk_filters"),
     ],
 )
-def test_restricted_refuses_unknown_names(arguments: Any, says: str) -> None:
+def test_restricted_refuses_what_there_is_not(arguments: Any, says: str) -> None:
     before = used()
-    with pytest.raises(ValueError, match=says), restricted(**arguments):
+    with pytest.raises((TypeError, ValueError), match=says), restricted(**arguments):
         pass
     assert used() == before
 

@@ -1,7 +1,7 @@
 #include "plan/candidates.h"
 
+#include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "call/order.h"
 #include "call/round.h"
@@ -16,185 +16,240 @@ namespace {
 ptrdiff_t inner_x(const PixelAxes& axes) { return axes.empty() ? 0 : axes.back().x; }
 ptrdiff_t inner_y(const PixelAxes& axes) { return axes.empty() ? 0 : axes.back().y; }
 
-struct Layout {
-  Orientation orientation;
-  bool stage_x, scratch_y;
-  double move_cycles;   // for each pixel
-  size_t runs, length;  // of pixels, as the kernel meets them
+// What is moved for a kernel: what has to be, what had better be, and what it costs.
+class Moves {
+ public:
+  Moves(const Costs& costs, const Problem& p, Method method, Orientation orientation, const MultiplyFamily& family)
+      : costs_(costs), p_(p), family_(family), rows_(orientation == Orientation::pixels_as_rows) {
+    const ptrdiff_t x_size = static_cast<ptrdiff_t>(size_of(p.x.dtype)),
+                    y_size = static_cast<ptrdiff_t>(size_of(p.y.dtype));
+    const Traits& of = traits(family.operand);
+    x_fits_ = p.x.dtype == of.pixel && !p.x.swapped && !p.x.pair;
+    y_fits_ = p.quantized || (p.y.dtype == p.arithmetic && !p.y.swapped && !p.y.pair);
+    x_contiguous_ = rows_ ? p.x.channel == x_size : inner_x(p.source) == x_size || p.pixels == 1;
+    y_contiguous_ = rows_ ? p.y.channel == y_size || p.out_channels == 1 : inner_y(p.target) == y_size || p.pixels == 1;
+    const bool broadcast = method == Method::multiply && rows_;  // numbers of x from anywhere
+    const bool together = of.together == 1 || (rows_ && x_contiguous_ && p.in_channels % of.together == 0);
+    must_stage = !x_fits_ || !together || !(broadcast || x_contiguous_);
+    must_scratch = !y_fits_ || !y_contiguous_;
+    const bool far = broadcast && static_cast<size_t>(std::abs(p.x.channel)) >= costs.far_channel;
+    stage = must_stage || far || short_runs(must_scratch ? p.source : p.all);
+  }
+
+  bool must_stage, must_scratch;
+  bool stage;  // had better be
+  bool scratch(bool staged) const { return must_scratch || (staged && short_runs(p_.target)); }
+
+  // Runs of pixels as the kernel meets them.
+  Shape shape(bool staged, bool scratched) const {
+    if (staged && scratched) return {1, p_.pixels};
+    return runs_of(costs_, p_, staged ? p_.target : scratched ? p_.source : p_.all);
+  }
+
+  double cycles(bool staged, bool scratched) const {
+    const ptrdiff_t x_size = static_cast<ptrdiff_t>(size_of(p_.x.dtype));
+    const bool turns = rows_ ? inner_x(p_.source) == x_size : p_.x.channel == x_size;
+    const Moved x = x_contiguous_                                ? Moved::straight
+                    : !rows_ && inner_x(p_.source) == 2 * x_size ? Moved::every_second
+                    : turns                                      ? Moved::turned
+                                                                 : Moved::otherwise;
+    const Moved y = y_contiguous_ ? Moved::straight : Moved::turned;
+    const size_t size = size_of(p_.arithmetic) / traits(family_.operand).together;
+    double of_pixel = 0;
+    if (staged) of_pixel += move_cycles(costs_, x, size, !x_fits_) * static_cast<double>(p_.in_channels);
+    if (scratched)
+      of_pixel += move_cycles(costs_, y, size_of(p_.y.dtype), !y_fits_) * static_cast<double>(p_.out_channels);
+    return of_pixel * static_cast<double>(p_.pixels);
+  }
+
+ private:
+  // Pixels come in runs where they are not evenly spaced; runs much shorter than a block are gathered first.
+  bool short_runs(const PixelAxes& axes) const {
+    const Shape walked = runs_of(costs_, p_, axes);
+    return walked.runs > 1 && walked.length < (rows_ ? costs_.shortest_rows : costs_.shortest_vectors * family_.width);
+  }
+
+  const Costs& costs_;
+  const Problem& p_;
+  const MultiplyFamily& family_;
+  const bool rows_;
+  bool x_fits_, y_fits_;  // they hold what a kernel reads and writes; their strides are another matter
+  bool x_contiguous_, y_contiguous_;
 };
 
-// Whether x holds what a kernel takes, so that it can be read where it lies; its strides are another matter.
-bool x_fits(const Problem& p, Operand operand) {
-  return p.x.dtype == traits(operand).pixel && !p.x.swapped && !p.x.pair;
+// Whether a family's kernels can compute the problem in that orientation.
+bool fits(const Problem& p, const MultiplyFamily& family, bool rows) {
+  const Traits& of = traits(family.operand);
+  return of.sums == p.arithmetic && (of.weight != DType::int8 || p.narrow_weights) &&
+         (!of.sides || family.turned != rows);
 }
 
-Layout lay_out(const Costs& costs, const Problem& p, Orientation orientation, const MultiplyFamily* family,
-               Operand operand) {
-  const ptrdiff_t x_size = static_cast<ptrdiff_t>(size_of(p.x.dtype)),
-                  y_size = static_cast<ptrdiff_t>(size_of(p.y.dtype));
-  const bool rows = orientation == Orientation::pixels_as_rows;
-  const bool y_fits = p.quantized || (p.y.dtype == p.arithmetic && !p.y.swapped && !p.y.pair);
-  Layout layout{orientation, !x_fits(p, operand), !y_fits, 0, 1, p.pixels};
-  const bool x_contiguous = rows ? p.x.channel == x_size : inner_x(p.source) == x_size || p.pixels == 1;
-  const bool y_contiguous =
-      rows ? p.y.channel == y_size || p.out_channels == 1 : inner_y(p.target) == y_size || p.pixels == 1;
-  if (traits(operand).together > 1 && (!rows || !x_contiguous || p.in_channels % traits(operand).together != 0))
-    layout.stage_x = true;
-  if (!y_contiguous) layout.scratch_y = true;
-  if (rows && family) {
-    // Pixels may be broadcast from anywhere, but channels a page apart fight for the same cache sets.
-    if (static_cast<size_t>(std::abs(p.x.channel)) >= costs.far_channel) layout.stage_x = true;
-  } else if (!x_contiguous) {
-    layout.stage_x = true;
+double multiply_cycles(const Costs& costs, const Problem& p, const Candidate& c, const Moves& moves) {
+  const CostModel model(costs, *c.family);
+  const Shape shape = moves.shape(c.stage_x, c.scratch_y);
+  const size_t steps = ceil_div(p.in_channels, traits(c.family->operand).together), width = c.family->width;
+  double cycles = 0;
+  if (c.orientation == Orientation::pixels_as_rows) {
+    cycles = model.multiply(shape.length, p.out_channels, steps, c.vectors, Lanes::filters);
+  } else {
+    const Lanes kind = c.stage_x ? Lanes::pixels_staged : Lanes::pixels_in_place;
+    const auto filters = [&](size_t n) { return model.multiply(n, shape.length, steps, c.vectors, kind); };
+    cycles = static_cast<double>(p.out_channels / width) * filters(width) + filters(p.out_channels % width);
   }
-  // Pixels come in runs where they are not evenly spaced; runs much shorter than a block are gathered first.
-  const size_t shortest = rows ? costs.shortest_rows : costs.shortest_vectors * family->width;
-  const Shape in_place = runs_of(costs, p, layout.scratch_y ? p.source : p.all);
-  if (!layout.stage_x && in_place.runs > 1 && in_place.length < shortest) layout.stage_x = true;
-  if (layout.stage_x && !layout.scratch_y) {
-    const Shape out = runs_of(costs, p, p.target);
-    if (out.runs > 1 && out.length < shortest) layout.scratch_y = true;
+  return cycles * static_cast<double>(shape.runs);
+}
+
+class Enumeration {
+ public:
+  Enumeration(const Problem& p, const Machine& machine, bool all)
+      : p_(p), costs_(machine.costs), table_(*machine.table), all_(all) {}
+
+  std::vector<Candidate> candidates() {
+    found_.reserve(all_ ? 256 : 32);
+    if (p_.arithmetic != DType::int32 && summation_order(p_.in_channels, p_.out_channels) == Order::lanes) {
+      add_few_filters();
+      return std::move(found_);
+    }
+    const bool few = few_channels_fit();
+    if (few) add_few_channels();
+    if (few && !all_) return std::move(found_);
+    for (size_t f = 0; f < table_.family_count; ++f)
+      for (Orientation orientation : {Orientation::pixels_as_rows, Orientation::pixels_as_lanes})
+        if (fits(p_, table_.families[f], orientation == Orientation::pixels_as_rows))
+          add({Method::multiply, orientation, &table_.families[f]}, few);
+    return std::move(found_);
   }
-  if (!(layout.stage_x && layout.scratch_y)) {
-    const PixelAxes& walked = layout.stage_x ? p.target : layout.scratch_y ? p.source : p.all;
-    const Shape shape = runs_of(costs, p, walked);
-    layout.runs = shape.runs;
-    layout.length = shape.length;
-  }
-  const bool x_turns = rows ? inner_x(p.source) == x_size : p.x.channel == x_size;
-  if (layout.stage_x) {
-    const Moved moved = x_contiguous                               ? Moved::straight
-                        : !rows && inner_x(p.source) == 2 * x_size ? Moved::every_second
-                        : x_turns                                  ? Moved::turned
-                                                                   : Moved::otherwise;
-    layout.move_cycles +=
-        move_cycles(costs, moved, size_of(p.arithmetic) / traits(operand).together, !x_fits(p, operand)) *
-        static_cast<double>(p.in_channels);
-  }
-  if (layout.scratch_y)
-    layout.move_cycles +=
-        move_cycles(costs, y_contiguous ? Moved::straight : Moved::turned, size_of(p.y.dtype), !y_fits) *
-        static_cast<double>(p.out_channels);
-  return layout;
-}
 
-void adopt(Plan& plan, const Layout& layout) {
-  plan.orientation = layout.orientation;
-  plan.stage_x = layout.stage_x;
-  plan.scratch_y = layout.scratch_y;
-}
-
-bool holds_weights(const Problem& p, const MultiplyFamily& family) {
-  return traits(family.operand).weight != DType::int8 || p.narrow_weights;
-}
-
-bool takes(const MultiplyFamily& family, bool rows) { return !traits(family.operand).sides || family.turned != rows; }
-
-// Whether a restriction's family can compute the problem, in the restriction's orientation.
-bool fits(const Restriction& only, const Problem& p) {
-  if (!only.family || traits(only.family->operand).sums != p.arithmetic) return false;
-  return holds_weights(p, *only.family) &&
-         (!only.orientation || takes(*only.family, *only.orientation == Orientation::pixels_as_rows));
-}
-
-void choose_chain(Plan& plan, const Problem& p, const Machine& machine) {
-  double best = std::numeric_limits<double>::infinity();
-  for (size_t f = 0; f < machine.table->family_count; ++f) {
-    const MultiplyFamily& family = machine.table->families[f];
-    if (traits(family.operand).sums != p.arithmetic) continue;
-    const bool forced = fits(machine.only, p);
-    if (forced && machine.only.family != &family) continue;
-    const CostModel cost(machine.costs, family);
-    const size_t steps = ceil_div(p.in_channels, traits(family.operand).together);
-    for (Orientation orientation : {Orientation::pixels_as_rows, Orientation::pixels_as_lanes}) {
-      if (machine.only.orientation.value_or(orientation) != orientation) continue;
-      const bool rows = orientation == Orientation::pixels_as_rows;
-      if (!holds_weights(p, family) || !takes(family, rows)) continue;
-      const Layout layout = lay_out(machine.costs, p, orientation, &family, family.operand);
-      const Lanes kind = rows ? Lanes::filters : layout.stage_x ? Lanes::pixels_staged : Lanes::pixels_in_place;
-      for (size_t vectors = 1; vectors <= family.max_vectors; ++vectors) {
-        if (forced && machine.only.vectors != vectors) continue;
-        const auto filters = [&](size_t n) { return cost.multiply(n, layout.length, steps, vectors, kind); };
-        double cycles = rows ? cost.multiply(layout.length, p.out_channels, steps, vectors, kind)
-                             : static_cast<double>(p.out_channels / family.width) * filters(family.width) +
-                                   filters(p.out_channels % family.width);
-        cycles = cycles * static_cast<double>(layout.runs) + layout.move_cycles * static_cast<double>(p.pixels);
-        if (cycles < best) {
-          best = cycles;
-          adopt(plan, layout);
-          plan.family = &family;
-          plan.vectors = vectors;
-        }
+ private:
+  // In every column, and with whatever may be moved.
+  void add(Candidate c, int unusual) {
+    const Moves moves(costs_, p_, c.method, c.orientation, *c.family);
+    for (c.stage_x = moves.must_stage;; c.stage_x = true) {
+      const bool scratch = moves.scratch(c.stage_x);
+      for (c.scratch_y = moves.must_scratch;; c.scratch_y = true) {
+        c.unusual = unusual + (c.stage_x != moves.stage) + (c.scratch_y != scratch);
+        if ((all_ || c.unusual == 0) && !too_tall(c)) add_columns(c, moves);
+        if (c.scratch_y) break;
       }
+      if (c.stage_x) break;
     }
   }
-}
 
-// Whether whole pixels follow one another.
-bool packed(const Side& side, size_t channels, ptrdiff_t pixel) {
-  const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(side.dtype));
-  return !side.swapped && !side.pair && (channels == 1 || side.channel == size) &&
-         pixel == static_cast<ptrdiff_t>(channels) * size;
-}
-
-// Planes on both sides are for a single filter: the multiply kernel reads x once for several.
-bool few_channels_fit(const Problem& p, const Machine& machine) {
-  const auto movable = [](const Side& side) { return !side.swapped && !side.pair; };
-  const auto in_planes = [&](const Side& side, ptrdiff_t pixel) {
-    return movable(side) && pixel == static_cast<ptrdiff_t>(size_of(side.dtype)) &&
-           p.all.back().n >= machine.costs.shortest_plane;
-  };
-  const bool x_packed = !p.all.empty() && packed(p.x, p.in_channels, p.all.back().x);
-  const bool y_packed = !p.all.empty() && packed(p.y, p.out_channels, p.all.back().y);
-  return !machine.only.family && !machine.only.orientation && p.arithmetic != DType::int32 &&
-         plain_rows(p.in_channels, p.out_channels) && summation_order(p.in_channels, p.out_channels) == Order::chain &&
-         p.groups == 1 && !p.all.empty() && (!p.adds_residual || (p.y.dtype == p.arithmetic && !p.boxed)) &&
-         ((planes(p) && p.out_channels == 1 && p.all.back().n >= machine.costs.shortest_plane) ||
-          (x_packed && y_packed) ||
-          (!p.adds_residual &&
-           ((y_packed && in_planes(p.x, p.all.back().x)) || (x_packed && in_planes(p.y, p.all.back().y)))) ||
-          (p.boxed && p.halves == 1 && ((x_packed && movable(p.y)) || (y_packed && movable(p.x)))));
-}
-
-void choose_lanes(Plan& plan, const Problem& p, const Machine& machine) {
-  plan.family = any_family(p, machine);
-  const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p.x.dtype));
-  const Operand operand = plan.family->operand;
-  const Layout lanes = lay_out(machine.costs, p, Orientation::pixels_as_lanes, plan.family, operand);
-  // A staged tile of lanes is a vector wide at least, however many channels there are.
-  const size_t least = plan.family->width * p.in_channels * size_of(p.arithmetic);
-  const bool staged_well = inner_x(p.source) == size && least <= scratch_budget(machine.costs);
-  if (p.x.channel == size || (lanes.stage_x && !staged_well)) {
-    plan.method = Method::few_filters;
-    adopt(plan, lay_out(machine.costs, p, Orientation::pixels_as_rows, nullptr, operand));
-  } else {
-    plan.method = Method::few_filters_lanes;
-    adopt(plan, lanes);
+  void add_columns(Candidate c, const Moves& moves) {
+    const double moved = moves.cycles(c.stage_x, c.scratch_y);
+    const bool multiplies = c.method == Method::multiply;
+    for (c.vectors = 1; c.vectors <= (multiplies ? c.family->max_vectors : 1); ++c.vectors) {
+      c.cycles = (multiplies ? multiply_cycles(costs_, p_, c, moves) : 0.0) + moved;
+      found_.push_back(c);
+    }
   }
+
+  // A staged tile of lanes is a vector wide at least; and all channels high, where sums cannot be left and resumed.
+  bool too_tall(const Candidate& c) const {
+    return c.method == Method::few_filters_lanes && c.stage_x &&
+           c.family->width * p_.in_channels * size_of(p_.arithmetic) > scratch_budget(costs_);
+  }
+
+  // Few filters over many channels: along the channels, unless lanes of pixels are there or are made well.
+  void add_few_filters() {
+    const MultiplyFamily* first = any_family(p_, table_);
+    for (const MultiplyFamily* family = first; family < table_.families + table_.family_count; ++family) {
+      if (!fits(p_, *family, true)) continue;
+      const Moves lanes(costs_, p_, Method::few_filters_lanes, Orientation::pixels_as_lanes, *family);
+      Candidate staged{Method::few_filters_lanes, Orientation::pixels_as_lanes, family};
+      staged.stage_x = true;
+      const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(p_.x.dtype));
+      const bool staged_well = inner_x(p_.source) == size && !too_tall(staged);
+      const bool along_channels = p_.x.channel == size || (lanes.stage && !staged_well);
+      const int other = family != first;
+      add({Method::few_filters, Orientation::pixels_as_rows, family}, other + !along_channels);
+      add({Method::few_filters_lanes, Orientation::pixels_as_lanes, family}, other + along_channels);
+      if (!all_) return;
+    }
+  }
+
+  void add_few_channels() {
+    Candidate c{Method::few_channels, planes(p_) ? Orientation::pixels_as_lanes : Orientation::pixels_as_rows,
+                any_family(p_, table_)};
+    if (p_.boxed) {
+      c.scratch_y = packed(p_.x, p_.in_channels, p_.all.back().x);
+      c.stage_x = !c.scratch_y;
+    }
+    found_.push_back(c);
+  }
+
+  // Whether whole pixels follow one another.
+  static bool packed(const Side& side, size_t channels, ptrdiff_t pixel) {
+    const ptrdiff_t size = static_cast<ptrdiff_t>(size_of(side.dtype));
+    return !side.swapped && !side.pair && (channels == 1 || side.channel == size) &&
+           pixel == static_cast<ptrdiff_t>(channels) * size;
+  }
+
+  // Planes on both sides are for a single filter: the multiply kernel reads x once for several.
+  bool few_channels_fit() const {
+    if (p_.all.empty() || p_.groups != 1 || p_.arithmetic == DType::int32) return false;
+    if (!plain_rows(p_.in_channels, p_.out_channels)) return false;
+    if (p_.adds_residual && (p_.y.dtype != p_.arithmetic || p_.boxed)) return false;
+    const PixelAxis& inner = p_.all.back();
+    const bool long_enough = inner.n >= costs_.shortest_plane;
+    const auto movable = [](const Side& side) { return !side.swapped && !side.pair; };
+    const auto in_planes = [&](const Side& side, ptrdiff_t pixel) {
+      return movable(side) && pixel == static_cast<ptrdiff_t>(size_of(side.dtype)) && long_enough;
+    };
+    const bool x_packed = packed(p_.x, p_.in_channels, inner.x), y_packed = packed(p_.y, p_.out_channels, inner.y);
+    return (planes(p_) && p_.out_channels == 1 && long_enough) || (x_packed && y_packed) ||
+           (!p_.adds_residual && ((y_packed && in_planes(p_.x, inner.x)) || (x_packed && in_planes(p_.y, inner.y)))) ||
+           (p_.boxed && p_.halves == 1 && ((x_packed && movable(p_.y)) || (y_packed && movable(p_.x))));
+  }
+
+  const Problem& p_;
+  const Costs& costs_;
+  const KernelTable& table_;
+  const bool all_;
+  std::vector<Candidate> found_;
+};
+
+// Leaves those that are as wanted, if there are any.
+template <class Wanted>
+void keep(std::vector<Candidate>& all, Wanted wanted) {
+  if (std::any_of(all.begin(), all.end(), wanted))
+    all.erase(std::remove_if(all.begin(), all.end(), [&](const Candidate& c) { return !wanted(c); }), all.end());
+}
+
+void restrict_to(std::vector<Candidate>& all, const Restriction& only, DType arithmetic) {
+  if (only.method && only.method_sums == arithmetic)
+    keep(all, [&](const Candidate& c) { return c.method == *only.method; });
+  if (only.orientation)
+    keep(all,
+         [&](const Candidate& c) { return c.method != Method::few_channels && c.orientation == *only.orientation; });
+  if (only.family)
+    keep(all, [&](const Candidate& c) {
+      return c.method != Method::few_channels && c.family == only.family &&
+             (c.method != Method::multiply || c.vectors == only.vectors);
+    });
+  if (only.stage_x) keep(all, [&](const Candidate& c) { return c.stage_x == *only.stage_x; });
+  if (only.scratch_y) keep(all, [&](const Candidate& c) { return c.scratch_y == *only.scratch_y; });
 }
 
 }  // namespace
 
-const MultiplyFamily* any_family(const Problem& p, const Machine& machine) {
-  const MultiplyFamily* family = machine.table->families;
-  while (traits(family->operand).sums != p.arithmetic) ++family;
-  return fits(machine.only, p) ? machine.only.family : family;
+std::vector<Candidate> candidates(const Problem& p, const Machine& machine, bool all) {
+  return Enumeration(p, machine, all).candidates();
 }
 
-void choose_kernel(Plan& plan, const Problem& p, const Machine& machine) {
-  if (few_channels_fit(p, machine)) {
-    plan.method = Method::few_channels;
-    plan.family = any_family(p, machine);
-    plan.orientation = planes(p) ? Orientation::pixels_as_lanes : Orientation::pixels_as_rows;
-    if (p.boxed) {
-      plan.scratch_y = packed(p.x, p.in_channels, p.all.back().x);
-      plan.stage_x = !plan.scratch_y;
-    }
-  } else if (plan.order == Order::chain) {
-    choose_chain(plan, p, machine);
-  } else {
-    choose_lanes(plan, p, machine);
-  }
+Candidate choose_candidate(const Problem& p, const Machine& machine) {
+  const bool restricts = machine.only.chooses();
+  std::vector<Candidate> all = candidates(p, machine, restricts);
+  if (restricts) restrict_to(all, machine.only, p.arithmetic);
+  return *std::min_element(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) {
+    return a.unusual != b.unusual ? a.unusual < b.unusual : a.cycles < b.cycles;
+  });
+}
+
+const MultiplyFamily* any_family(const Problem& p, const KernelTable& table) {
+  const MultiplyFamily* family = table.families;
+  while (traits(family->operand).sums != p.arithmetic) ++family;
+  return family;
 }
 
 }  // namespace conv1x1

@@ -1,16 +1,33 @@
-// What multiplies, and what is moved before and after: the ways there are, and the one that costs least.
+// The ways there are to compute a problem: what multiplies, and what is moved before and after. Each with its cost.
 #pragma once
+
+#include <cstddef>
+#include <vector>
 
 #include "call/problem.h"
 #include "plan/machine.h"
-#include "plan/plan.h"
 
 namespace conv1x1 {
 
-// Fills in method, orientation, family, vectors, stage_x and scratch_y, of a plan that has its table and its order.
-void choose_kernel(Plan&, const Problem&, const Machine&);
+struct Candidate {
+  Method method = Method::multiply;
+  Orientation orientation = Orientation::pixels_as_rows;
+  const MultiplyFamily* family = nullptr;  // of every method: weights are packed for it
+  size_t vectors = 1;                      // lanes are walked in columns of at most this many vectors
+  bool stage_x = false;                    // x is copied into a tile first
+  bool scratch_y = false;                  // results go to a tile first, and from there to y
+  int unusual = 0;    // in how many points it is not what the planner considers unless it is asked to
+  double cycles = 0;  // a forecast, to be compared with those of the same problem; of the special methods, which are
+                      // chosen by rule, the moves alone
+};
 
-// The family whose vectors tiles are measured in, where its kernels are not what multiplies.
-const MultiplyFamily* any_family(const Problem&, const Machine&);
+// Of a problem that has pixels and filters: all there are, or those that are usual in every point; at least one is.
+std::vector<Candidate> candidates(const Problem&, const Machine&, bool all = true);
+
+// The one that make_plan takes: as the machine's restriction says as far as that fits, then usual, then cheapest.
+Candidate choose_candidate(const Problem&, const Machine&);
+
+// The first family whose sums are the problem's.
+const MultiplyFamily* any_family(const Problem&, const KernelTable&);
 
 }  // namespace conv1x1

@@ -21,17 +21,23 @@ bool fuses_residual(const Plan& plan, const Problem& p) {
          !plan.scratch_y;
 }
 
-// A call of its own, so that none of its arithmetic comes before or after the modes are set.
-[[gnu::noinline]] Plan choose(const Problem& p, const Machine& machine, int max_threads) {
+// Calls of their own, so that none of their arithmetic comes before or after the modes are set.
+[[gnu::noinline]] Candidate choose(const Problem& p, const Machine& machine) {
+  if (p.pixels > 0 && p.out_channels > 0) return choose_candidate(p, machine);
+  Candidate nothing;
+  nothing.family = any_family(p, *machine.table);
+  return nothing;
+}
+
+[[gnu::noinline]] Plan complete(const Problem& p, const Machine& machine, int max_threads, const Candidate& candidate) {
   Plan plan;
+  static_cast<Candidate&>(plan) = candidate;
   plan.table = machine.table;
   plan.order = p.arithmetic == DType::int32 ? Order::chain : summation_order(p.in_channels, p.out_channels);
   if (p.pixels == 0 || p.out_channels == 0) {  // nothing to do; and sizes below are then of what is in memory
-    plan.family = any_family(p, machine);
     plan.tiles = plan.chunks = 0;
     return plan;
   }
-  choose_kernel(plan, p, machine);
   choose_tiles(plan, p, machine, max_threads);
   plan.fuse_residual = fuses_residual(plan, p);
   choose_pitches(plan, p, machine.costs);
@@ -42,7 +48,12 @@ bool fuses_residual(const Plan& plan, const Problem& p) {
 
 Plan make_plan(const Problem& p, const Machine& machine, int max_threads) {
   const DefaultArithmetic arithmetic_mode;
-  return choose(p, machine, max_threads);
+  return complete(p, machine, max_threads, choose(p, machine));
+}
+
+Plan make_plan(const Problem& p, const Machine& machine, int max_threads, const Candidate& candidate) {
+  const DefaultArithmetic arithmetic_mode;
+  return complete(p, machine, max_threads, candidate);
 }
 
 }  // namespace conv1x1

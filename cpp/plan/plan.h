@@ -8,22 +8,14 @@
 
 #include "call/problem.h"
 #include "kernels/kernel.h"
+#include "plan/candidates.h"
 #include "plan/machine.h"
 
 namespace conv1x1 {
 
-// What multiplies: the kernel of rows × lanes, or one of the special ones.
-enum class Method : unsigned char { multiply, few_filters, few_filters_lanes, few_channels };
-
-struct Plan {
+struct Plan : Candidate {
   const KernelTable* table = nullptr;
   Order order = Order::chain;
-  Method method = Method::multiply;
-  Orientation orientation = Orientation::pixels_as_rows;
-  const MultiplyFamily* family = nullptr;
-  size_t vectors = 1;          // lanes are walked in columns of at most this many vectors
-  bool stage_x = false;        // x is copied into a tile first
-  bool scratch_y = false;      // results go to a tile first, and from there to y
   bool fuse_residual = false;  // the kernel adds the residual
   size_t tile_pixels = 1;
   size_t box[2] = {1, 1};  // of a problem that is walked in boxes: its rows, and the pixels in each
@@ -38,6 +30,10 @@ struct Plan {
   int threads = 1;
 };
 
+// The candidate that costs least, or is asked for, with tiles, threads and what they take.
 Plan make_plan(const Problem&, const Machine&, int max_threads);
+
+// The same for a candidate of the problem's.
+Plan make_plan(const Problem&, const Machine&, int max_threads, const Candidate&);
 
 }  // namespace conv1x1

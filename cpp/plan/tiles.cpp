@@ -55,6 +55,11 @@ size_t boxes(const Plan& plan, const Problem& p) {
   return count;
 }
 
+void set_tiles(Plan& plan, const Problem& p, size_t tile) {
+  plan.tile_pixels = std::min(tile, std::max<size_t>(p.pixels, 1));
+  plan.tiles = p.boxed ? boxes(plan, p) : ceil_div(p.pixels, plan.tile_pixels);
+}
+
 // All channels, unless a block of the kernel's pixels with all of theirs takes much more than it may.
 void choose_channel_block(Plan& plan, const Problem& p, const Costs& costs) {
   plan.channel_block = p.in_channels;
@@ -109,8 +114,7 @@ void choose_pixels(Plan& plan, const Problem& p, const Costs& costs, size_t tile
   } else if (tile < p.pixels) {
     tile = round_up(ceil_div(p.pixels, ceil_div(p.pixels, tile)), granule_of(plan));
   }
-  plan.tile_pixels = std::min(tile, std::max<size_t>(p.pixels, 1));
-  plan.tiles = p.boxed ? boxes(plan, p) : ceil_div(p.pixels, plan.tile_pixels);
+  set_tiles(plan, p, tile);
 }
 
 // No unit of work that takes too long.
@@ -120,6 +124,15 @@ void cut_units(Plan& plan, const Problem& p, const Costs& costs) {
   const size_t filters = most / (plan.tile_pixels * p.halves * std::max<size_t>(p.in_channels, 1)),
                step = filter_step(plan);
   plan.chunk_filters = std::min(plan.chunk_filters, std::max(filters / step, size_t{1}) * step);
+}
+
+void force(Plan& plan, const Problem& p, const Costs& costs, const Restriction& only) {
+  if (only.chunk_filters && cuts_filters(plan))
+    plan.chunk_filters =
+        std::min(round_up(std::min(only.chunk_filters, p.out_channels), plan.family->width), p.out_channels);
+  if (!only.tile_pixels) return;
+  if (p.boxed) choose_box(plan, p, costs, only.tile_pixels);
+  set_tiles(plan, p, p.boxed ? plan.box[0] * plan.box[1] : only.tile_pixels);
 }
 
 }  // namespace
@@ -141,6 +154,7 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
   if (plan.threads > 1) tile = choose_for_threads(plan, p, costs, tile);
   choose_pixels(plan, p, costs, tile);
   cut_units(plan, p, costs);
+  if (machine.only.tile_pixels || machine.only.chunk_filters) force(plan, p, costs, machine.only);
   plan.chunks = ceil_div(p.out_channels, plan.chunk_filters);
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <iterator>
 #include <vector>
 
 #include "arrays.h"
@@ -96,30 +97,51 @@ py::list list_kernels() {
   return list;
 }
 
+namespace {
+
+// A kernel of that name, in the tables of these instruction sets; false where there is none.
+bool find_kernel(const std::string& name, std::optional<Isa> wanted, Selection& found) {
+  for (size_t i = 0; i < isa_count; ++i) {
+    const KernelTable* table = cpu().supports[i] ? kernels(static_cast<Isa>(i), cpu()) : nullptr;
+    if (!table || (wanted && table->isa != *wanted)) continue;
+    found.isa = table->isa;
+    for (size_t f = 0; f < table->family_count; ++f)
+      for (size_t v = 1; v <= table->families[f].max_vectors; ++v)
+        if (name == kernel_name(table->families[f], table->isa, v)) {
+          found.only.family = &table->families[f];
+          found.only.vectors = v;
+          return true;
+        }
+    for (size_t m = 0; m < std::size(special_methods); ++m)
+      for (DType dtype : {DType::float32, DType::float64})
+        if (name == kernel_name(special_methods[m], dtype, table->isa)) {
+          found.only.method = static_cast<Method>(m + 1);
+          found.only.method_sums = dtype;
+          return true;
+        }
+  }
+  return false;
+}
+
+}  // namespace
+
 void restrict_to(const std::optional<std::string>& isa, const std::optional<std::string>& kernel,
-                 const std::optional<std::string>& orientation) {
+                 const std::optional<std::string>& orientation, std::optional<bool> stages_x,
+                 std::optional<bool> scratches_y, std::optional<size_t> tile_pixels,
+                 std::optional<size_t> chunk_filters) {
   Selection wanted{isa ? isa_from_name(*isa, cpu()) : default_isa(), {}};
   if (orientation) {
     for (Orientation o : {Orientation::pixels_as_rows, Orientation::pixels_as_lanes})
       if (*orientation == orientation_name(o)) wanted.only.orientation = o;
-    if (!wanted.only.orientation) throw py::value_error("no orientation '" + *orientation + "'");
+    if (!wanted.only.orientation)
+      throw py::value_error("no orientation '" + *orientation + "'; valid: pixels_as_rows, pixels_as_lanes");
   }
-  bool found = !kernel;
-  for (size_t i = 0; i < isa_count && !found; ++i) {
-    const KernelTable* table = cpu().supports[i] ? kernels(static_cast<Isa>(i), cpu()) : nullptr;
-    if (!table || (isa && table->isa != wanted.isa)) continue;
-    const auto take = [&](const MultiplyFamily* family, size_t vectors) {
-      wanted = {table->isa, {family, vectors, wanted.only.orientation}};
-      found = true;
-    };
-    for (size_t f = 0; f < table->family_count; ++f)
-      for (size_t v = 1; v <= table->families[f].max_vectors; ++v)
-        if (*kernel == kernel_name(table->families[f], table->isa, v)) take(&table->families[f], v);
-    for (const char* method : special_methods)
-      for (DType dtype : {DType::float32, DType::float64})
-        if (*kernel == kernel_name(method, dtype, table->isa)) take(nullptr, 0);
-  }
-  if (!found) throw py::value_error("no kernel '" + *kernel + "' that this CPU can run; see _conv1x1.kernels()");
+  if (kernel && !find_kernel(*kernel, isa ? std::optional<Isa>(wanted.isa) : std::nullopt, wanted))
+    throw py::value_error("no kernel '" + *kernel + "' that this CPU can run; see _conv1x1.kernels()");
+  wanted.only.stage_x = stages_x;
+  wanted.only.scratch_y = scratches_y;
+  wanted.only.tile_pixels = tile_pixels.value_or(0);
+  wanted.only.chunk_filters = chunk_filters.value_or(0);
   selection() = wanted;
   forget_plans();
 }

@@ -19,9 +19,11 @@ void end_threads(long id);
 
 py::list list_kernels();
 
-// Plans use this instruction set (none: the best), and this kernel and orientation where type and order fit.
+// Plans use this instruction set (none: the best), and the rest of it as far as it fits.
 void restrict_to(const std::optional<std::string>& isa, const std::optional<std::string>& kernel,
-                 const std::optional<std::string>& orientation);
+                 const std::optional<std::string>& orientation, std::optional<bool> stages_x,
+                 std::optional<bool> scratches_y, std::optional<size_t> tile_pixels,
+                 std::optional<size_t> chunk_filters);
 
 py::dict config();
 

@@ -24,7 +24,8 @@ PYBIND11_MODULE(_conv1x1, m) {
   m.def("document_call", document_call, py::arg("type"), py::arg("arguments"), py::arg("summary"));
   m.def("kernels", list_kernels);
   m.def("restrict", restrict_to, py::arg("isa") = py::none(), py::arg("kernel") = py::none(),
-        py::arg("orientation") = py::none());
+        py::arg("orientation") = py::none(), py::arg("stages_x") = py::none(), py::arg("scratches_y") = py::none(),
+        py::arg("tile_pixels") = py::none(), py::arg("chunk_filters") = py::none());
   m.def("config", config);
   m.def(
       "know_bfloat16",

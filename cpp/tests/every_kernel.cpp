@@ -153,9 +153,18 @@ Range range_in(Placed& numbers) {
   return range;
 }
 
-// Calls fn(machine) for every table of kernels, and in it for every way to restrict the choice that is of its own.
+// Whether the planner takes a candidate where that is asked for.
+bool can_be_asked_for(const Problem& problem, Machine machine, const Candidate& c) {
+  machine.only = {c.method, problem.arithmetic, c.orientation, c.family, c.vectors, c.stage_x, c.scratch_y, 0, 0};
+  const Plan plan = make_plan(problem, machine, 1);
+  return plan.method == c.method && plan.orientation == c.orientation && plan.family == c.family &&
+         plan.vectors == c.vectors && plan.stage_x == c.stage_x && plan.scratch_y == c.scratch_y;
+}
+
+// Calls fn(plan) for every table of kernels: for what the planner chooses, and for every candidate that is not another
+// table's too.
 template <class Fn>
-void for_each_machine(const Problem& problem, size_t l2_bytes, Fn fn) {
+void for_each_plan(const Problem& problem, Machine machine, int threads, Fn fn) {
   std::vector<const KernelTable*> tables;
   for (bool fused : {false, true}) {
     Cpu cpu;
@@ -166,24 +175,19 @@ void for_each_machine(const Problem& problem, size_t l2_bytes, Fn fn) {
     if (cpu().supports[i]) tables.push_back(kernels(static_cast<Isa>(i), cpu()));
   std::set<std::pair<const MultiplyFn* const*, bool>> seen;  // an instruction set may have those of another
   for (const KernelTable* table : tables) {
-    Machine machine{table, {}, cpu().costs};
-    machine.costs.l2_bytes = l2_bytes;
-    machine.costs.worth_threads = 0;
-    fn(machine);
-    for (size_t f = 0; f < table->family_count; ++f) {
-      const MultiplyFamily& family = table->families[f];
-      const Traits& of = traits(family.operand);
-      if (of.sums != problem.arithmetic || !seen.insert({family.fn, family.turned}).second) continue;
-      if (of.weight == DType::int8 && !problem.narrow_weights) continue;
-      machine.only.family = &family;
-      for (machine.only.vectors = 1; machine.only.vectors <= family.max_vectors; ++machine.only.vectors) {
-        for (Orientation orientation : {Orientation::pixels_as_rows, Orientation::pixels_as_lanes}) {
-          if (of.sides && family.turned != (orientation == Orientation::pixels_as_lanes)) continue;
-          machine.only.orientation = orientation;
-          fn(machine);
-        }
+    machine.table = table;
+    fn(make_plan(problem, machine, threads));
+    if (problem.pixels == 0 || problem.out_channels == 0) continue;
+    size_t met = 0;
+    for (const Candidate& candidate : candidates(problem, machine)) {
+      if (seen.count({candidate.family->fn, candidate.family->turned})) continue;
+      fn(make_plan(problem, machine, threads, candidate));
+      if (met++ % 16 == 0 && !can_be_asked_for(problem, machine, candidate)) {
+        std::fprintf(stderr, "a candidate that the planner does not take when asked to\n");
+        std::abort();
       }
     }
+    for (size_t f = 0; f < table->family_count; ++f) seen.insert({table->families[f].fn, table->families[f].turned});
   }
 }
 
@@ -282,23 +286,26 @@ Compared check_every_kernel(const uint8_t* data, size_t count) {
   problem.narrow_weights = weights.narrow();
   constexpr int numbers_of_threads[] = {1, 1, 3, 64};
   const int threads = bytes.one_of(numbers_of_threads);
-  const bool new_thread = bytes.one_in(8);                           // whose scratch is no larger than it must be
-  const size_t l2_bytes = size_t{1} << (bytes.one_in(4) ? 13 : 20);  // small: more tiles, and blocks of channels
+  const bool new_thread = bytes.one_in(8);  // whose scratch is no larger than it must be
+  Machine machine{nullptr, {}, cpu().costs};
+  machine.costs.worth_threads = 0;
+  machine.costs.l2_bytes = size_t{1} << (bytes.one_in(4) ? 13 : 20);  // small: more tiles, and blocks of channels
+  if (bytes.one_in(4)) machine.only.tile_pixels = 1 + bytes.below(100);
+  if (bytes.one_in(4)) machine.only.chunk_filters = 1 + bytes.below(40);
   Compared compared{0, x.dtype(), chosen.weight, types.arithmetic, types.result, quantized};
 
-  for_each_machine(problem, l2_bytes, [&](const Machine& machine) {
-    Plan plan = make_plan(problem, machine, threads);
+  for_each_plan(problem, machine, threads, [&](Plan plan) {
     plan.threads = std::min(plan.threads, 3);  // who does which part does not matter
     const auto fail = [&](const char* what) {
       std::fprintf(stderr,
                    "%s: isa %s (fused %d), for %d threads, method %d, %zu vectors of %zu, orientation %d, staged %d, "
-                   "scratch %d; "
+                   "scratch %d, tiles of %zu, chunks of %zu; "
                    "%zu pixels, %zu groups of %zu -> %zu; %s x %s + %s%s, in %s -> %s\n",
-                   what, isa_name(machine.table->isa), machine.table->fused, threads, static_cast<int>(plan.method),
+                   what, isa_name(plan.table->isa), plan.table->fused, threads, static_cast<int>(plan.method),
                    plan.vectors, plan.family->width, static_cast<int>(plan.orientation), plan.stage_x, plan.scratch_y,
-                   problem.pixels, g.groups, g.in_channels, g.out_channels, name(x.dtype()), name(chosen.weight),
-                   biased ? name(chosen.bias) : "nothing", adds ? " + a residual" : "", name(types.arithmetic),
-                   quantized ? "quantized" : name(types.result));
+                   plan.tile_pixels, plan.chunk_filters, problem.pixels, g.groups, g.in_channels, g.out_channels,
+                   name(x.dtype()), name(chosen.weight), biased ? name(chosen.bias) : "nothing",
+                   adds ? " + a residual" : "", name(types.arithmetic), quantized ? "quantized" : name(types.result));
       std::fprintf(stderr, "bytes:");
       for (size_t i = 0; i < count; ++i) std::fprintf(stderr, " %02x", data[i]);
       std::fprintf(stderr, "\n");
@@ -316,7 +323,7 @@ Compared check_every_kernel(const uint8_t* data, size_t count) {
     new_thread ? std::thread(run).join() : run();
     if (!finished) fail("stopped unasked");
     ++compared.ways;
-    const std::vector<char>& wanted = expected[machine.table->fused];
+    const std::vector<char>& wanted = expected[plan.table->fused];
     if (y.is(wanted)) return;
     // NaN may have other bits: take over what was wanted where both are NaN, and look again.
     y.for_each([&](const Index& index) {

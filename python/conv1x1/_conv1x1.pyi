@@ -50,7 +50,15 @@ def document_call(type: type[Layer], arguments: str, summary: str) -> None:
     """What `inspect` and `help` say of calls of a layer of this type; they run as they do."""
 
 def kernels() -> list[dict[str, Any]]: ...
-def restrict(isa: str | None = None, kernel: str | None = None, orientation: str | None = None) -> None: ...
+def restrict(
+    isa: str | None = None,
+    kernel: str | None = None,
+    orientation: str | None = None,
+    stages_x: bool | None = None,
+    scratches_y: bool | None = None,
+    tile_pixels: int | None = None,
+    chunk_filters: int | None = None,
+) -> None: ...
 def choose_types(spec: Spec, x: Array, residual: Array | None, out: Array | None, /) -> dict[str, Any]:
     """The types of such a call, `arithmetic` and `dtype`; or why it is refused, and the numbers to say so with."""
 

@@ -6,6 +6,7 @@ import platform
 from _thread import allocate_lock  # what `threading` has, without the time to import that
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +14,11 @@ from . import _conv1x1
 from .checks import positive_int
 
 _MOST_THREADS = 2**31 - 1
+_MOST_AT_ONCE = 2**31 - 1  # pixels and filters; more than there are means all
 # Whose kernels an instruction set uses for all that it has none of its own for.
 _BUILDS_ON = {"avx512vnni": "avx512", "neondot": "neon"}
 # What the blocks of `restricted` ask for that have not ended, in the order in which they began.
-_restrictions: list[list[str | None]] = [[None, None, None]]
+_restrictions: list[dict[str, Any]] = [{}]
 _restricting = allocate_lock()
 
 
@@ -96,21 +98,75 @@ def num_threads(n: int) -> Iterator[None]:
 
 
 @contextmanager
-def restricted(isa: str | None = None, kernel: str | None = None, orientation: str | None = None) -> Iterator[None]:
-    """Plan with one instruction set, kernel or orientation, where type and order fit, inside a `with` block.
+def restricted(
+    isa: str | None = None,
+    kernel: str | None = None,
+    orientation: str | None = None,
+    *,
+    stages_x: bool | None = None,
+    scratches_y: bool | None = None,
+    tile_pixels: int | None = None,
+    chunk_filters: int | None = None,
+) -> Iterator[None]:
+    """Plan as asked for, where it fits, inside a `with` block.
 
-    For tests and measurements; the results are the same. Blocks may overlap, as those of `num_threads` may.
+    For tests and measurements; the results are the same. Blocks may overlap, as those of `num_threads` may. What does
+    not fit a call, as a kernel for floats does not fit integers, is passed over; `plan` of a layer tells what is done.
+
+    Parameters
+    ----------
+    isa : str, optional
+        An instruction set that this CPU has, as `show_config` lists them.
+    kernel : str, optional
+        A kernel, as `show_config` lists them.
+    orientation : {"pixels_as_rows", "pixels_as_lanes"}, optional
+        Which side of the product the pixels are.
+    stages_x : bool, optional
+        Whether pixels are copied into a tile first. Where they have to be, they are.
+    scratches_y : bool, optional
+        Whether results are put in a tile first, and from there where they belong. Likewise.
+    tile_pixels : int, optional
+        Pixels in a tile, at most.
+    chunk_filters : int, optional
+        Filters that a tile is multiplied with at a time, rounded up to whole vectors; kernels that take all, take all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one of them is not such a thing, or not here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conv1x1 import Conv1x1
+    >>> from conv1x1.runtime import restricted
+    >>> layer, x = Conv1x1(np.ones((32, 16))), np.ones((100, 16), np.float32)
+    >>> with restricted(stages_x=True, tile_pixels=10):
+    ...     plan = layer.plan(x)
+    >>> plan["stages_x"], plan["tiles"]
+    (True, 10)
     """
-    wanted = [isa, kernel, orientation]
+    for name, value in (("stages_x", stages_x), ("scratches_y", scratches_y)):
+        if value is not None and not isinstance(value, bool):
+            raise TypeError(f"expected True, False or None for {name}, got {value!r}")
+    wanted: dict[str, Any] = {
+        "isa": isa,
+        "kernel": kernel,
+        "orientation": orientation,
+        "stages_x": stages_x,
+        "scratches_y": scratches_y,
+    }
+    for name, most in (("tile_pixels", tile_pixels), ("chunk_filters", chunk_filters)):
+        wanted[name] = None if most is None else min(positive_int(most, name), _MOST_AT_ONCE)
     with _restricting:
-        _conv1x1.restrict(*wanted)
+        _conv1x1.restrict(**wanted)
         _restrictions.append(wanted)
     try:
         yield
     finally:
         with _restricting:
             _restrictions[:] = [others for others in _restrictions if others is not wanted]
-            _conv1x1.restrict(*_restrictions[-1])
+            _conv1x1.restrict(**_restrictions[-1])
 
 
 def show_config() -> None:
