@@ -95,10 +95,10 @@ std::optional<bool> run_planned(const Settings& s, const Weights& weights, const
   if (releases && !pinned) return std::nullopt;
   const Layer layer{planned.data, &planned.prepared->problem, &plan,
                     &weights.packed(plan.family->operand, plan.family->width, planned.form), s.epilogue};
-  if (!releases) return convolve(&layer, 1, nullptr, nullptr);
+  if (!releases) return convolve(layer, nullptr, nullptr);
   WithoutGil without_gil;
   Interruption interruption(without_gil);
-  return convolve(&layer, 1, Interruption::asked, &interruption);
+  return convolve(layer, Interruption::asked, &interruption);
 }
 
 }  // namespace

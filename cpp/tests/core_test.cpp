@@ -232,7 +232,7 @@ void test_weights_at_an_odd_address() {
   }
 }
 
-// ------------------------------------------------------------- a plain layer, for bits, threads and lists
+// -------------------------------------------------------------------- a plain layer, for bits and threads
 
 // x (pixels, channels) → y (pixels, filters), of thirds and sevenths that round at every step.
 template <class T>
@@ -278,7 +278,7 @@ struct Plain {
     const Plan chosen = plan(table, threads);
     std::vector<T> out(y.size());
     const Layer one = layer(chosen, out);
-    check(convolve(&one, 1, nullptr, nullptr), "a call that nobody stops ends");
+    check(convolve(one, nullptr, nullptr), "a call that nobody stops ends");
     return out;
   }
   static char* bytes(std::vector<T>& values) { return reinterpret_cast<char*>(values.data()); }
@@ -422,7 +422,7 @@ uint64_t hash_of_call(const Call& call, const Machine& machine, int threads) {
                         &plan,
                         &weights.packed(plan.family->operand, plan.family->width),
                         epilogue};
-      check(convolve(&layer, 1, nullptr, nullptr), "a call that nobody stops ends");
+      check(convolve(layer, nullptr, nullptr), "a call that nobody stops ends");
       all.take(y.data(), y.size());
     }
   }
@@ -512,7 +512,7 @@ void test_callers_arithmetic() {
       set_modes(hostile_modes);
       std::feclearexcept(FE_ALL_EXCEPT);
       const auto hostile = get_modes();
-      convolve(&layer, 1, nullptr, nullptr);
+      convolve(layer, nullptr, nullptr);
       const bool kept = get_modes() == hostile && std::fetestexcept(FE_ALL_EXCEPT) == 0;
       set_modes(before);
       check(hostile != before && kept, "the caller's modes and flags stay");
@@ -577,7 +577,7 @@ void test_cut_for_many_threads() {
           cut.threads = 3;
           std::vector<T> y(plain.y.size());
           const Layer layer = plain.layer(cut, y);
-          const bool finished = convolve(&layer, 1, nullptr, nullptr);
+          const bool finished = convolve(layer, nullptr, nullptr);
           check(finished && y == plain.run(table, 1), "the same bits, cut for many threads");
           check(pixels < 2000 || cut.tiles > whole.tiles, "what is cut has more parts");
         }
@@ -637,26 +637,7 @@ void test_stop() {
     const Layer layer = large.layer(plan, large.y);
     int left = 3;
     const auto counts = [](void* context) { return --*static_cast<int*>(context) == 0; };
-    check(!convolve(&layer, 1, counts, &left) && left == 0, "a call that is stopped says so");
-  }
-}
-
-// A list of layers gives what its layers give one after another.
-void test_list() {
-  for (const KernelTable* table : fused_tables()) {
-    for (int threads : {1, 3}) {
-      Plain<float> first(3000, 48, 32, Activation::clamp), second(3000, 32, 24), third(3000, 24, 3, Activation::gelu);
-      second.x = first.run(table, 1);
-      third.x = second.run(table, 1);
-      const std::vector<float> apart = third.run(table, 1);
-      const Plan plans[] = {first.plan(table, threads), second.plan(table, threads), third.plan(table, threads)};
-      std::vector<float> together(apart.size());
-      std::vector<float> none;
-      const Layer layers[] = {first.layer(plans[0], none), second.layer(plans[1], none),
-                              third.layer(plans[2], together)};
-      check(convolve(layers, 3, nullptr, nullptr), "a list that nobody stops ends");
-      check(together == apart, std::string("a list of layers with ") + isa_name(table->isa));
-    }
+    check(!convolve(layer, counts, &left) && left == 0, "a call that is stopped says so");
   }
 }
 
@@ -679,7 +660,6 @@ int main(int count, char** arguments) {
   test_num_threads_during_calls();
   if (count <= 3) test_forks();  // an emulator of one process does not survive them
   test_stop();
-  test_list();
   test_scales_of_rows();
   test_weights_at_an_odd_address();
   test_every_kernel(count > 1 ? std::strtoul(arguments[1], nullptr, 10) : 300,

@@ -319,7 +319,7 @@ Compared check_every_kernel(const uint8_t* data, size_t count) {
                       epilogue};
     y.forget();
     bool finished = false;
-    const auto run = [&] { finished = convolve(&layer, 1, nullptr, nullptr); };
+    const auto run = [&] { finished = convolve(layer, nullptr, nullptr); };
     new_thread ? std::thread(run).join() : run();
     if (!finished) fail("stopped unasked");
     ++compared.ways;

@@ -1,0 +1,34 @@
+#include "run/scratch.h"
+
+#include <pthread.h>
+
+#include <cstdlib>
+#include <optional>
+
+namespace conv1x1 {
+
+// Not thread_local: for that the C library allocates at a thread's first use, and aborts where it cannot.
+char* thread_scratch(size_t bytes) noexcept {
+  static const std::optional<pthread_key_t> key = []() -> std::optional<pthread_key_t> {
+    pthread_key_t made;
+    if (pthread_key_create(&made, std::free) != 0) return std::nullopt;
+    return made;
+  }();
+  if (!key) return nullptr;
+  constexpr size_t header = 64;  // says how many bytes follow
+  char* block = static_cast<char*>(pthread_getspecific(*key));
+  if (!block || *reinterpret_cast<size_t*>(block) < bytes) {
+    void* larger = nullptr;
+    if (posix_memalign(&larger, 64, header + bytes) != 0) return nullptr;
+    if (pthread_setspecific(*key, larger) != 0) {
+      std::free(larger);
+      return nullptr;
+    }
+    std::free(block);
+    block = static_cast<char*>(larger);
+    *reinterpret_cast<size_t*>(block) = bytes;
+  }
+  return block + header;
+}
+
+}  // namespace conv1x1
