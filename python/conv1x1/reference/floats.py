@@ -1,8 +1,9 @@
-"""The definition of a pointwise convolution, to read and to test against."""
+"""The definition of a pointwise convolution of numbers as they are: what `conv1x1` computes."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from ..arithmetic import default_arithmetic
 from ..checks import Activation, floats, geometry
 from ..checks.arrays import Array, ArrayLike, DTypeLike, data_array, is_bfloat16, is_complex
+from . import on_axis, returned, sums
 
 
 @default_arithmetic
@@ -69,34 +71,20 @@ def reference(
     spec = floats.spec(w, bias, channel_axis, stride, groups, activation, dtype, x)
     x, residual, out, _, finish = floats.call(spec, x, residual, out, threads)
     position = geometry.axis(x, channel_axis)
-    steps = geometry.strides_per_axis(x, position, spec.stride)
-    shape = geometry.result_shape(x, position, steps, len(spec.weight), keep_axis=True)
-
     integers = floats.sums_integers(spec, x, residual)
-    numbers = [a.dtype for a in (x, spec.weight, spec.bias, residual) if a is not None]
-    kind = np.complex128 if any(map(is_complex, numbers)) else np.int64 if integers else np.float64
-    pixels = np.moveaxis(exact(x, integers), position, -1)  # the channels last
-    result = np.moveaxis(np.empty(shape, kind), position, -1)
-    filters = np.split(exact(spec.weight, integers), groups)
-    step = [s for i, s in enumerate(steps) if i != position]
-    with np.errstate(all="ignore"):
-        for pixel in np.ndindex(result.shape[:-1]):  # the stride loop: every output pixel …
-            source = tuple(i * s for i, s in zip(pixel, step, strict=True))  # … and where it comes from
-            channels = np.split(pixels[source], groups)
-            result[pixel] = np.concatenate([by_parts(np.matmul, f, c) for f, c in zip(filters, channels, strict=True)])
-        if spec.bias is not None:
-            result += exact(spec.bias, integers)
-        result = np.moveaxis(result, -1, position) if spec.keep_axis else result[..., 0]
-        if residual is not None:
-            result = result + exact(residual, integers)
-        clamped = kind if spec.activation[0] in ("relu", "relu6", "clip") else None  # integers to integers
-        result = activate(result, parameters(spec.activation, floats.type_of_sums(spec, x, residual, out)))
-        if out is None:
-            y = geometry.lying_as(x, cast(result, np.dtype(spec.dtype or clamped or result.dtype)), position)
-        else:
-            y = out
-            y[...] = cast(result, y.dtype)
-    return y if finish is None else finish(y)
+
+    pixels, filters = exact(x, integers), exact(spec.weight, integers)
+    y = sums(pixels, filters, position, spec.stride, groups, partial(by_parts, np.matmul))
+    kind = y.dtype
+    if spec.bias is not None:
+        y = y + exact(spec.bias, integers)
+    y = on_axis(y, position, spec.keep_axis)
+    if residual is not None:
+        y = y + exact(residual, integers)
+    y = activate(y, parameters(spec.activation, floats.type_of_sums(spec, x, residual, out)))
+    clamped = kind if spec.activation[0] in ("relu", "relu6", "clip") else y.dtype  # integers to integers
+    y = cast(y, (spec.dtype or clamped) if out is None else out.dtype)
+    return returned(x, y, position, out, finish)
 
 
 def exact(a: Array, integers: bool) -> Array:

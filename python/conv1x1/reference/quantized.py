@@ -19,7 +19,8 @@ import numpy as np
 
 from ..arithmetic import default_arithmetic
 from ..checks import Activation, floats, geometry, quantized
-from ..checks.arrays import Array, ArrayLike, Finish
+from ..checks.arrays import Array, ArrayLike
+from . import on_axis, returned, sums
 
 
 @default_arithmetic
@@ -69,7 +70,10 @@ def reference_integer(
     made = quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, x)
     quantized.check_out(out, None)
     x, *_, finish = floats.call(quantized.spec(made), x, None, out, threads)
-    return _finished(x, _sums(x, made).astype(np.int32), made, out, finish)
+    position = geometry.axis(x, channel_axis)
+
+    y = _sums(x, made, position).astype(np.int32)
+    return returned(x, on_axis(y, position, made.keep_axis), position, out, finish)
 
 
 @default_arithmetic
@@ -127,42 +131,21 @@ def reference_qlinear(
     made = quantized.integer(w, x_zero_point, w_zero_point, channel_axis, stride, groups, x)
     more = quantized.requantize(made, x_scale, w_scale, y_scale, y_zero_point, B, activation)
     x, *_, finish = quantized.call(quantized.spec(made, more), x, None, out, threads)
+    position = geometry.axis(x, channel_axis)
 
-    sums = np.moveaxis(_sums(x, made), made.channel_axis, -1)  # the filters last
+    y = _sums(x, made, position)
     if more.bias is not None:
-        sums = sums + more.bias
-    sums = sums.astype(np.int32)  # a bias of about 2³¹ can make them wrap: so they do in ONNX Runtime
-    with np.errstate(over="ignore"):
-        scaled = sums.astype(np.float32) * (more.x_scale * more.w_scale / more.y_scale)  # float32 at every step
-    scaled = np.clip(scaled, *more.limits)  # the type's limits less the zero point, or the activation's
-    result = np.rint(scaled).astype(np.int32) + int(more.y_zero_point)  # rint: half to even
-    result = result.astype(more.y_zero_point.dtype)
-    return _finished(x, np.moveaxis(result, -1, made.channel_axis), made, out, finish)
+        y = y + more.bias
+    y = y.astype(np.int32)  # a bias of about 2³¹ can make them wrap: so they do in ONNX Runtime
+    y = y.astype(np.float32) * (more.x_scale * more.w_scale / more.y_scale)  # float32 at every step
+    y = np.clip(y, *more.limits)  # the type's limits less the zero point, or the activation's
+    y = np.rint(y).astype(np.int32) + int(more.y_zero_point)  # rint: half to even
+    y = on_axis(y.astype(more.y_zero_point.dtype), position, made.keep_axis)
+    return returned(x, y, position, out, finish)
 
 
-def _sums(x: Array, made: quantized.Integer) -> Array:
-    """Σ_c (w − w_zero_point) · (x − x_zero_point) in int64, with the filters on the channel axis."""
-    position = geometry.axis(x, made.channel_axis)
-    steps = geometry.strides_per_axis(x, position, made.stride)
-    shape = geometry.result_shape(x, position, steps, len(made.weight), keep_axis=True)
-
-    pixels = np.moveaxis(x, position, -1).astype(np.int64) - int(made.x_zero_point)  # the channels last
-    result = np.moveaxis(np.empty(shape, np.int64), position, -1)
-    filters = np.split(made.weight.astype(np.int64) - made.w_zero_point[:, None], made.groups)
-    step = [s for i, s in enumerate(steps) if i != position]
-    for pixel in np.ndindex(result.shape[:-1]):  # the stride loop: every output pixel …
-        source = tuple(i * s for i, s in zip(pixel, step, strict=True))  # … and where it comes from
-        channels = np.split(pixels[source], made.groups)
-        result[pixel] = np.concatenate([f @ c for f, c in zip(filters, channels, strict=True)])
-    return np.moveaxis(result, -1, position)
-
-
-def _finished(x: Array, result: Array, made: quantized.Integer, out: Array | None, finish: Finish | None) -> Array:
-    """The result without its channel axis, if the filter was a vector; in `out`, if there is one; masked, if x is."""
-    result = result if made.keep_axis else result.take(0, made.channel_axis)
-    if out is None:
-        y = geometry.lying_as(x, result, geometry.axis(x, made.channel_axis))
-    else:
-        y = out
-        y[...] = result
-    return y if finish is None else finish(y)
+def _sums(x: Array, made: quantized.Integer, position: int) -> Array:
+    """Σ_c (w − w_zero_point) · (x − x_zero_point) in int64, the filters last."""
+    pixels = x.astype(np.int64) - int(made.x_zero_point)
+    filters = made.weight.astype(np.int64) - made.w_zero_point[:, None]
+    return sums(pixels, filters, position, made.stride, made.groups)
