@@ -18,7 +18,7 @@ this file      what all checks share: the canonical form, whole numbers, activat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -89,19 +89,18 @@ def positive_int(value: Any, name: str) -> int:
     return number
 
 
-def activation(value: Any, possible: Collection[str] = ACTIVATIONS) -> tuple[str, float, float]:
-    """(name, first parameter, second parameter); the name is "" for none. `possible` names are those to advise."""
+def activation(value: Any) -> tuple[str, float, float]:
+    """(name, first parameter, second parameter); the name is "" for none."""
     if value is None:
         return "", 0.0, 0.0
     name, *parameters = value if isinstance(value, tuple) and value else (value,)
     if not isinstance(name, str) or name not in ACTIVATIONS:
         from . import activations
 
-        plain = ", ".join(sorted(n for n in possible if 0 in ACTIVATIONS[n]))
-        slopes = ' or ("leaky_relu", slope)' if "leaky_relu" in possible else ""
+        known = ", ".join(sorted(ACTIVATIONS))
         raise ValueError(
-            f'activation {spelled(value)} is unknown: expected None, one of {plain}, ("clip", lo, hi){slopes}'
-            f"{activations.instead(value, ACTIVATIONS, possible)}"
+            f"activation {spelled(value)} is unknown: expected None, one of {known}, "
+            f'("clip", lo, hi) or ("leaky_relu", slope){activations.instead(value, ACTIVATIONS, ACTIVATIONS)}'
         )
     if len(parameters) not in ACTIVATIONS[name]:
         wanted = (

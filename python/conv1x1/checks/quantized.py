@@ -313,9 +313,11 @@ def _bias(value: ArrayLike, name: str, filters: int) -> Array:
 
 def _activation(value: Any) -> tuple[str, float, float]:
     name = value[0] if isinstance(value, tuple) and value else value
-    if isinstance(name, str) and name in ACTIVATIONS and name not in _CLAMPS:
+    if name is not None and not (isinstance(name, str) and name in _CLAMPS):
+        from . import activations
+
         raise ValueError(
-            f"activation {value!r} is not possible between integers: expected None, "
-            'or one that only narrows the range, "relu", "relu6" or ("clip", lo, hi)'
+            f"activation {spelled(value)} is not possible between integers: expected None, or one that only narrows "
+            f'the range, "relu", "relu6" or ("clip", lo, hi){activations.instead(value, ACTIVATIONS, _CLAMPS)}'
         )
-    return activation(value, _CLAMPS)
+    return activation(value)
