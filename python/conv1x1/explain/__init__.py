@@ -1,22 +1,22 @@
-"""One number of a result, with the whole calculation behind it: as text, as a picture, in a notebook."""
+"""One number of a result, with the whole calculation behind it: as text, as a picture, in a notebook.
+
+`calculation` holds the facts, which `text` and `drawing` tell.
+"""
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .. import _conv1x1
 from ..arithmetic import default_arithmetic
 from ..checks import Activation, Spec, floats, geometry
-from ..checks.arrays import Array, ArrayLike, DTypeLike, data_array, is_complex, is_integer
-from ..layers import Conv1x1
-from ..reference.floats import activate, by_parts, cast, exact
-
-_COLUMNS = 100  # of text
+from ..checks.arrays import Array, ArrayLike, DTypeLike, data_array, is_complex
+from ..reference.floats import by_parts, exact
+from .calculation import Calculation, Place, of_one_product, steps_of, sum_of
 
 
 @default_arithmetic
@@ -87,89 +87,58 @@ def explain(
     """
     a = data_array(x, "x")
     given = {"x": a, "residual": residual}
-    in_channels = a.shape[geometry.axis(a, channel_axis)]
     spec = floats.spec(w, bias, channel_axis, stride, groups, activation, dtype, a)
     a, residual, _, _, _ = floats.call(spec, a, residual, None, None, numbers=False)
-    position = geometry.axis(a, channel_axis)
-    strides = geometry.strides_per_axis(a, position, spec.stride)
-    out_channels, per_group = spec.weight.shape
-    products_shape = geometry.result_shape(a, position, strides, per_group, keep_axis=True)
-    shape = geometry.result_shape(a, position, strides, out_channels, spec.keep_axis)
-    if 0 in shape:
-        raise ValueError(f"the result has shape {shape}: it holds no number to explain")
-    pixel_shape = products_shape[:position] + products_shape[position + 1 :]
-    pixel_stride = strides[:position] + strides[position + 1 :]
-    pixel = _pixel(at, pixel_shape)
-    source = tuple(i * step for i, step in zip(pixel, pixel_stride, strict=True))
-    filter = _index(filter, out_channels, f"filter={filter!r}", "the channel axis")
-    index = pixel[:position] + (filter,) * spec.keep_axis + pixel[position:]
+    place, shapes = _find(a, spec, at, filter)
+    index = place.pixel[: place.channel_axis] + (place.filter,) * spec.keep_axis + place.pixel[place.channel_axis :]
 
-    matrix = spec.weight if spec.keep_axis else spec.weight[0]
-    layer = Conv1x1(
-        matrix, bias, channel_axis=channel_axis, stride=stride, groups=groups, activation=activation, dtype=dtype
-    )
-    of_x, of_result = _one_pixel(source, position), _one_pixel(pixel, position if spec.keep_axis else None)
+    layer = _conv1x1.Layer(spec)
+    of_x = _one_pixel(place.source, place.channel_axis)
+    of_result = _one_pixel(place.pixel, place.channel_axis if spec.keep_axis else None)
     shown, added = a[of_x], None if residual is None else residual[of_result]
     result = np.ravel(layer(shown, residual=added))
-    result_dtype = result.dtype
     plan = layer._plan(a, residual, None, None)
 
-    first = filter // (out_channels // groups) * per_group
     integers = floats.sums_integers(spec, shown, added)
-    channels = exact(np.ravel(shown)[first : first + per_group], integers)
-    weights = exact(spec.weight[filter], integers)
-    with np.errstate(all="ignore"):
-        products = by_parts(np.multiply, weights, channels)
-        total = products.sum().item()
-        one_bias = None if spec.bias is None else exact(spec.bias[filter], integers).item()
-        one_residual = None if residual is None else exact(residual[index], integers).item()
-        steps = _steps(_sum(weights, channels), total, one_bias, one_residual, spec, result_dtype)
+    per_group = spec.weight.shape[1]
+    channels = exact(np.ravel(shown)[place.first_channel : place.first_channel + per_group], integers)
+    weights = exact(spec.weight[place.filter], integers)
+    products = by_parts(np.multiply, weights, channels)
+    one_bias = None if spec.bias is None else exact(spec.bias[place.filter], integers).item()
+    one_residual = None if residual is None else exact(residual[index], integers).item()
+    total = products.sum().item()
+    steps = steps_of(sum_of(weights, channels), total, one_bias, one_residual, spec, result.dtype)
 
-    pixels = math.prod(pixel_shape)
+    results = math.prod(shapes["result"])
     parameters = spec.weight.size + (0 if spec.bias is None else spec.bias.size)
-    parts = 2 if is_complex(weights.dtype) else 1
-    read = pixels * in_channels * a.itemsize + parameters * parts * np.dtype(plan["arithmetic"]).itemsize
+    bytes_of_one = np.dtype(plan["arithmetic"]).itemsize * (2 if is_complex(weights.dtype) else 1)
+    bytes_of_x = results // len(spec.weight) * a.shape[place.channel_axis] * a.itemsize
     return Explanation(
-        shapes={
-            "x": a.shape,
-            "w": matrix.shape,
-            "filter": (1, per_group) if spec.keep_axis else (per_group,),
-            "products": products_shape,
-            "sum": geometry.result_shape(a, position, strides, 1, spec.keep_axis),
-            "result": shape,
-        },
+        shapes=shapes,
         index=index,
-        source=source,
+        source=place.source,
         channels=channels,
         weights=weights,
         products=products,
         steps=steps,
         value=steps[-1][2],
-        result=result[filter],
-        flops=_operations(weights, channels) * per_group * out_channels * pixels,
-        bytes_read=read + (0 if residual is None else residual.nbytes),
-        bytes_written=pixels * out_channels * result_dtype.itemsize,
+        result=result[place.filter],
+        flops=of_one_product(weights, channels) * per_group * results,
+        bytes_read=bytes_of_x + parameters * bytes_of_one + (0 if residual is None else residual.nbytes),
+        bytes_written=results * result.itemsize,
         plan=plan,
         _spec=spec,
-        _channel_axis=position,
-        _stride=pixel_stride,
-        _pixel=pixel,
-        _filter=filter,
-        _first_channel=first,
+        _place=place,
         _bias=one_bias,
         _residual=one_residual,
-        _dtypes=(str(a.dtype), str(result_dtype)),
+        _dtypes=(str(a.dtype), str(result.dtype)),
         _integers=integers,
-        _masked=[
-            name
-            for (name, array), place in zip(given.items(), (of_x, index), strict=True)
-            if isinstance(array, np.ma.MaskedArray) and np.ma.getmaskarray(array[place]).any()
-        ],
+        _masked=[name for name, array in given.items() if _is_masked(array, of_x if name == "x" else index)],
     )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Explanation:
+class Explanation(Calculation):
     """One number of a result and how it came about; `explain` makes it.
 
     Attributes
@@ -195,182 +164,19 @@ class Explanation:
         How the core would run the call: `Conv1x1.plan`.
     """
 
-    shapes: dict[str, tuple[int, ...]]
-    index: tuple[int, ...]
-    source: tuple[int, ...]
-    channels: Array
-    weights: Array
-    products: Array
-    steps: list[tuple[str, str, complex]]
-    value: complex
-    result: Any
-    flops: int
-    bytes_read: int
-    bytes_written: int
-    plan: dict[str, Any]
-    # What text and drawing want besides: the call, with its channel axis counted from the front and a step for each
-    # pixel axis; the pixel of the result; the first channel that the filter sees, not 0 in later groups.
-    _spec: Spec
-    _channel_axis: int
-    _stride: tuple[int, ...]
-    _pixel: tuple[int, ...]
-    _filter: int
-    _first_channel: int
-    _bias: complex | None
-    _residual: complex | None
-    _dtypes: tuple[str, str]
-    _integers: bool
-    _masked: list[str]  # which of x and the residual hide the number under their mask
-
-    @property
-    @default_arithmetic
-    def intensity(self) -> float:
-        """Operations for each byte moved: where it is low, memory is the limit and not arithmetic."""
-        return self.flops / (self.bytes_read + self.bytes_written)
-
     @default_arithmetic
     def __str__(self) -> str:
-        return "\n\n".join(
-            "\n".join([title, *(f"  {label:<12}{text}".rstrip() if label else f"  {text}" for label, text in lines)])
-            for title, lines in self._sections().items()
-        )
+        from .text import plain  # here, as all that is seldom wanted
+
+        return plain(self)
 
     __repr__ = __str__
 
     @default_arithmetic
     def _repr_html_(self) -> str:
-        style = 'style="text-align:left;padding:2px 16px 2px 0;font-family:monospace;white-space:pre-wrap"'
-        rows = []
-        for title, lines in self._sections().items():
-            rows.append(f'<th colspan="2" style="text-align:left;padding-top:12px">{html.escape(title)}</th>')
-            for label, text in lines:
-                label_cell, span = (f"<td {style}>{html.escape(label)}</td>", 1) if label else ("", 2)
-                rows.append(f'{label_cell}<td {style} colspan="{span}">{html.escape(text)}</td>')
-        table = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f'<div style="max-width:960px">{self.to_svg()}<table>{table}</table></div>'
+        from .text import table
 
-    # Names and sentences that the text and the drawing share.
-
-    @property
-    def _formula(self) -> str:
-        y = f"y[{', '.join(map(str, self.index))}]" if self.index else "y"
-        added = " + bias" * (self._bias is not None) + " + residual" * (self._residual is not None)
-        argument = f"Σ {self._slice_x(map(str, self.source))} · {self._w}{added}"
-        return f"{y} = {_activated(self._spec.activation, argument)} = {spell(self.value)}"
-
-    @property
-    def _w(self) -> str:
-        return "w" if self._filters == 1 else f"filter {self._filter}"
-
-    @property
-    def _filters(self) -> int:
-        return self.shapes["w"][0] if len(self.shapes["w"]) == 2 else 1
-
-    def _slice_x(self, pixel: Iterable[str]) -> str:
-        """The channels of a pixel in NumPy's spelling, such as x[28, 28, 96:192]."""
-        last = self._first_channel + len(self.channels)
-        entries = [*pixel]
-        entries.insert(self._channel_axis, f"{self._first_channel}:{last}" if self._spec.groups > 1 else ":")
-        return f"x[{', '.join(entries)}]"
-
-    def _pixels(self, name: str) -> tuple[int, ...]:
-        """The shape of x or of the products without the channels."""
-        shape = self.shapes[name]
-        return shape[: self._channel_axis] + shape[self._channel_axis + 1 :]
-
-    @property
-    def _notes(self) -> list[tuple[str, str]]:
-        """What is to be known of the pixel before its calculation."""
-        if not self._masked:
-            return self._parts
-        hidden = f"{' and '.join(self._masked)} {'are' if len(self._masked) > 1 else 'is'} masked here"
-        return [("masked", f"{hidden}, so the result is; these are the numbers under the mask"), *self._parts]
-
-    @property
-    def _parts(self) -> list[tuple[str, str]]:
-        """Which part of x it is."""
-        notes = []
-        if max(self._stride, default=1) > 1:
-            notes.append(("stride", f"pixel {self._pixel} of the result comes from pixel {self.source} of x"))
-        if self._spec.groups > 1:
-            last = self._first_channel + len(self.channels) - 1
-            notes.append(("group", f"{self._w} sees the channels of its group only, {self._first_channel} to {last}"))
-        return notes
-
-    # Text
-
-    def _sections(self) -> dict[str, list[tuple[str, str]]]:
-        """Title → lines, each a label (or none) and what it says."""
-        return {self._formula: self._calculation(), "What shrinks?": self._ledger(), "A real call": self._real_call()}
-
-    def _calculation(self) -> list[tuple[str, str]]:
-        table: list[str] = []
-        for most, first, last in ((8, 3, 2), (4, 2, 1), (2, 1, 1)):
-            table = self._table(both_ends(len(self.channels), most, first, last))
-            if len(table[0]) < _COLUMNS - 14:
-                break
-        steps = ((name, f"{arithmetic} = {spell(value)}") for name, arithmetic, value in self.steps)
-        return [*self._notes, *zip(("channel", "x", "w", "w·x"), table, strict=True), *steps]
-
-    def _table(self, shown: list[int | None]) -> list[str]:
-        """These channels, and for each x, w and their product; … for None."""
-        lines: list[list[str]] = [[], [], [], []]
-        for c in shown:
-            column = ["…"] * 4
-            if c is not None:
-                numbers = self.channels[c], self.weights[c], self.products[c]
-                column = [str(self._first_channel + c), *map(spell, numbers)]
-            for line, text in zip(lines, column, strict=True):
-                line.append(text.rjust(max(map(len, column))))
-        return ["  ".join(line) for line in lines]
-
-    def _ledger(self) -> list[tuple[str, str]]:
-        shapes, count = self.shapes, len(self.channels)
-        x, products = f"x {shapes['x']}", "·".join(map(str, shapes["products"]))
-        lines = []
-        if self._parts:
-            part = self._slice_x(f"::{step}" if step > 1 else ":" for step in self._stride)
-            axes = self.plan["strided_axes"]
-            strided = f", {'axes' if len(axes) > 1 else 'axis'} {', '.join(map(str, axes))} strided" if axes else ""
-            lines.append(f"{x} → {part}{strided}, all that {self._w} sees")
-            x = f"x[…] {shapes['products']}"
-        lines.append(f"{x} · {self._w} {shapes['filter']} → products {shapes['products']}")
-        total = f" → sum over the {counted(count, 'channel')} → {shapes['sum']}"
-        if len(lines[-1] + total) <= _COLUMNS - 2:
-            lines[-1] += total
-        else:
-            lines.append(f"   {total}")
-        if self._filters > 1:
-            lines.append(f"{self._filters} filters make {self._filters} such sums, stacked → {shapes['result']}")
-        lines.append(f"Not the multiplication: each channel of each pixel has its product, {products} of them.")
-        lines.append(f"The SUM over the channels: it makes 1 number of the {counted(count, 'product')} of a pixel.")
-        return [("", line) for line in lines]
-
-    def _real_call(self) -> list[tuple[str, str]]:
-        plan = self.plan
-        pixels = counted(math.prod(self._pixels("products")), "pixel")
-        counts = [counted(len(self.channels), "channel"), counted(self._filters, "filter"), pixels]
-        special = {"few_filters": "16 channels", "few_channels": "all channels"}
-        at_once = special.get(plan["orientation"], f"{plan['rows']} rows × {plan['lanes']} lanes")
-        tile = f"{at_once} at once, {counted(plan['tile_pixels'], 'pixel')} a tile"
-        moved = f"{_bytes(self.bytes_read)} read, {_bytes(self.bytes_written)} written"
-        operations = "operations" if self._integers else "FLOPs"
-        each = _operations(self.weights, self.channels)
-        x_type, result_type = self._dtypes
-        types = f"{x_type} → {result_type}" + ", sums of integers" * self._integers
-        axes = plan["memory_order"]
-        lies = f"lies in memory as x does, its axes in the order {', '.join(map(str, axes))}, the outermost first"
-        return [
-            *([("types", types)] if self._integers or x_type != result_type else []),
-            ("kernel", f"{plan['kernel']}, {plan['orientation'].replace('_', ' ')}, {plan['order']} order"),
-            ("tile", f"{tile}, x {'staged' if plan['stages_x'] else 'read in place'}"),
-            ("threads", str(plan["threads"])),
-            ("work", f"{each} · {' · '.join(counts)} = {self.flops:,} {operations}"),
-            ("memory", f"{moved}: {self.intensity:.3g} {operations} a byte"),
-            *([("result", lies)] if list(axes) != sorted(axes) else []),
-        ]
-
-    # Drawing
+        return f'<div style="max-width:960px">{self.to_svg()}{table(self)}</div>'
 
     @default_arithmetic
     def to_svg(self) -> str:
@@ -381,97 +187,30 @@ class Explanation:
         str
             Ready for a file, a slide or a web page.
         """
-        from .drawing import draw  # here, since it is seldom wanted, and itself needs this module
+        from .drawing import draw
 
         return draw(self)
 
 
-def both_ends(count: int, most: int, first: int, last: int) -> list[int | None]:
-    """All of 0 … count − 1, or where that is more than `most` both ends with a None between."""
-    if count <= most:
-        return [*range(count)]
-    return [*range(first), None, *range(count - last, count)]
-
-
-def _steps(
-    products: str,
-    total: complex,
-    bias: complex | None,
-    residual: complex | None,
-    spec: Spec,
-    dtype: np.dtype[Any],
-) -> list[tuple[str, str, complex]]:
-    """The sum, then bias, residual, activation and rounding where the call has them: name, arithmetic, result."""
-    value = total
-    steps = [("sum", products, value)]
-    for name, operand in (("+ bias", bias), ("+ residual", residual)):
-        if operand is not None:
-            steps.append((name, f"{spell(value)} + {_factor(operand)}", value + operand))
-            value += operand
-    if spec.activation[0]:
-        activated = activate(np.asarray(value), spec.activation).item()
-        steps.append((spec.activation[0], _activated(spec.activation, spell(value)), activated))
-        value = activated
-    if spec.dtype is not None or dtype.itemsize < 4 or (is_integer(dtype) and value != np.rint(value)):
-        number = cast(np.asarray(value), dtype)
-        rounded = int(number) if is_integer(dtype) else (complex if is_complex(dtype) else float)(number)
-        name = "saturated" if is_integer(dtype) and abs(rounded - value) > 0.5 else "rounded"
-        steps.append((name, f"{dtype}({spell(value)})", rounded))
-    return steps
-
-
-def _activated(activation: tuple[str, float, float], argument: str) -> str:
-    name, *parameters = activation
-    used = parameters[: {"clip": 2, "leaky_relu": 1}.get(name, 0)]
-    return f"{name}({', '.join([argument, *map(spell, used)])})" if name else argument
-
-
-def _sum(weights: Array, channels: Array) -> str:
-    """The products, written out as far as there is room."""
-    text = ""
-    for most, first, last in ((6, 2, 1), (2, 1, 1), (1, 1, 0)):
-        shown = both_ends(len(weights), most, first, last)
-        terms = (f"{_factor(weights[c], c == 0)}·{_factor(channels[c])}" if c is not None else "…" for c in shown)
-        text = " + ".join(terms) or "0"
-        if len(text) < _COLUMNS - 28:
-            break
-    return text
-
-
-def _operations(weights: Array, channels: Array) -> int:
-    """What one product and its place in the sum take, of real numbers."""
-    return 2 * math.prod(2 if is_complex(a.dtype) else 1 for a in (weights, channels))
-
-
-def spell(value: complex) -> str:
-    """Five digits; whole numbers in full, and all that are exact; complex ones as NumPy has them, such as 1+2j."""
-    if isinstance(value, (complex, np.complexfloating)):
-        imaginary = spell(value.imag)
-        return f"{spell(value.real)}{'' if imaginary.startswith('−') else '+'}{imaginary}j"
-    if isinstance(value, (int, np.integer)):
-        return f"{value}".replace("-", "−")
-    if abs(value) < 1e7 and value == round(value):
-        return f"{value + 0.0:.0f}".replace("-", "−")
-    mantissa, _, exponent = f"{value:.5g}".partition("e")
-    return (f"{mantissa}e{int(exponent)}" if exponent else mantissa).replace("-", "−")
-
-
-def _factor(value: complex, first: bool = False) -> str:
-    """A number inside a sum or product: a negative one in brackets, unless it comes first; a complex one always."""
-    text = spell(value)
-    return f"({text})" if text.endswith("j") or (text.startswith("−") and not first) else text
-
-
-def counted(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def _bytes(n: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if n < 1000:
-            return f"{n:.4g} {unit}"
-        n /= 1000
-    return f"{n:.4g} GB"
+def _find(x: Array, spec: Spec, at: Any, filter: Any) -> tuple[Place, dict[str, tuple[int, ...]]]:
+    """The number that is meant, and the shapes on the way to it."""
+    position = geometry.axis(x, spec.channel_axis)
+    strides = geometry.strides_per_axis(x, position, spec.stride)
+    (out_channels, per_group), keep = spec.weight.shape, spec.keep_axis
+    shapes = {
+        "x": x.shape,
+        "w": spec.weight.shape if keep else (per_group,),
+        "filter": (1, per_group) if keep else (per_group,),
+        "products": geometry.result_shape(x, position, strides, per_group, True),
+        "sum": geometry.result_shape(x, position, strides, 1, keep),
+        "result": geometry.result_shape(x, position, strides, out_channels, keep),
+    }
+    if 0 in shapes["result"]:
+        raise ValueError(f"the result has shape {shapes['result']}: it holds no number to explain")
+    pixels, steps = (axes[:position] + axes[position + 1 :] for axes in (shapes["products"], strides))
+    pixel = _pixel(at, pixels)
+    filter = _index(filter, out_channels, f"filter={filter!r}", "the channel axis")
+    return Place(position, steps, pixel, filter, filter // (out_channels // spec.groups) * per_group), shapes
 
 
 def _pixel(at: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -491,6 +230,10 @@ def _one_pixel(pixel: tuple[int, ...], channel_axis: int | None) -> tuple[Any, .
     if channel_axis is not None:
         entries.insert(channel_axis, slice(None))
     return (*entries, ...)
+
+
+def _is_masked(a: Any, part: tuple[Any, ...]) -> bool:
+    return isinstance(a, np.ma.MaskedArray) and bool(np.ma.getmaskarray(a[part]).any())
 
 
 def _index(value: Any, size: int, name: str, where: str) -> int:

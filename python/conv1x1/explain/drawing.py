@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from . import Explanation, both_ends, counted, spell
+from .calculation import Calculation, both_ends, counted, spell
 
 _WIDTH, _HEIGHT, _MIDDLE = 960, 600, 322  # of the drawing; the line its parts are centred on
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
@@ -18,12 +18,12 @@ _PAPER, _INK, _MUTED, _LINE = "#fcfcfa", "#22303c", "#66737f", "#d5dade"
 _BLUE, _ORANGE, _TEAL, _PLUM = "#4a7ba6", "#d9772b", "#2c8c80", "#7d5a9e"  # x, its pixel, the filter, the result
 
 
-def draw(e: Explanation) -> str:
+def draw(e: Calculation) -> str:
     """The calculation as one self-contained SVG element.
 
     Parameters
     ----------
-    e : Explanation
+    e : Calculation
         What to draw.
 
     Returns
@@ -39,7 +39,7 @@ def draw(e: Explanation) -> str:
     )
 
 
-def _calculation(e: Explanation) -> Iterator[str]:
+def _calculation(e: Calculation) -> Iterator[str]:
     """The box with the needle through one pixel, the calculation in columns, the result with one cell."""
     count = len(e.channels)
     yield _text(40, 54, f"From {counted(count, 'channel')} of one pixel to one number", 25, weight=600)
@@ -69,7 +69,7 @@ def _calculation(e: Explanation) -> Iterator[str]:
         if c is None:
             yield "".join(_text(center, y + size / 3, "⋮", size, _MUTED, "middle") for center in (368, 476, 584))
         else:
-            yield _text(316, y + 4, str(e._first_channel + c), 11, _MUTED, "end")
+            yield _text(316, y + 4, str(e._place.first_channel + c), 11, _MUTED, "end")
             yield _text(422, y + size / 3, "·", size, _MUTED, "middle")
             yield _text(530, y + size / 3, "=", size, _MUTED, "middle")
     yield f'<path d="M540 {top + height * len(rows):.1f}h88" stroke="{_INK}" stroke-width="1.5"/>'
@@ -78,19 +78,19 @@ def _calculation(e: Explanation) -> Iterator[str]:
         yield _cell(584, y, height, value, size, _PLUM, solid=y == middles[-1])
 
     before, after = e._pixels("x"), e._pixels("products")
-    depth = max(1, e.shapes["x"][e._channel_axis])
+    depth = max(1, e.shapes["x"][e._place.channel_axis])
     scale = min(_scale(before, depth), _scale(after, e._filters))
-    box = _Box(156, before, depth, scale, e.source, e._first_channel, count)
+    box = _Box(156, before, depth, scale, e.source, e._place.first_channel, count)
     yield box.draw(_BLUE, _ORANGE, counted(depth, "channel"), "end")
     head = complex(330, top - 17)
     yield _arrow(box.end, complex(254, box.end.imag), head, head, _ORANGE)
-    box = _Box(800, after, e._filters, scale, e._pixel, e._filter, 1)
+    box = _Box(800, after, e._filters, scale, e._place.pixel, e._place.filter, 1)
     yield box.draw(_PLUM, _PLUM, counted(e._filters, "filter"), "start")
     tail = complex(632, middles[-1])
     yield _arrow(tail, tail, complex(702, box.start.imag), box.start, _PLUM)
 
 
-def _shapes(e: Explanation) -> Iterator[str]:
+def _shapes(e: Calculation) -> Iterator[str]:
     """The shapes along the way, and what to take home."""
     shapes, channels = e.shapes, counted(len(e.channels), "channel")
     yield f'<path d="M40 508H920" stroke="{_LINE}"/>'
