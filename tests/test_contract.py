@@ -280,6 +280,26 @@ def test_what_properties_of_a_subclass_tell_does_not_change_it(kind: str, trip: 
     assert again(X).tobytes() == made(X).tobytes()
 
 
+@pytest.mark.parametrize("name", c11.__all__)
+def test_what_is_public_is_named_so(name: str) -> None:
+    """By help, by `repr` of a type, and by pickles: where it is written may change."""
+    public = getattr(c11, name)
+    assert (public.__module__, public.__qualname__) == ("conv1x1", name)
+    assert pickle.loads(pickle.dumps(public)) is public
+
+
+def test_a_pickle_from_before_the_layers_had_a_file_of_their_own() -> None:
+    layer = pickle.loads(
+        b"\x80\x02cconv1x1.conv\n_rebuilt\nq\x00(K\x01cconv1x1.conv\nConv1x1\nq\x01}q\x02(X\x01\x00\x00\x00wq\x03c_codecs\n"
+        b"encode\nq\x04X\x12\x00\x00\x00\x00\x00\x00\x00\x00\x00\xc3\xb0?\x00\x00\x00\x00\x00\x00\xc3\xb0?q\x05X\x06\x00"
+        b"\x00\x00latin1q\x06\x86q\x07Rq\x08K\x01K\x02\x86q\tX\x03\x00\x00\x00<f8q\n\x87q\x0bX\x04\x00\x00\x00biasq\x0c"
+        b"Nu}q\r(X\x0c\x00\x00\x00channel_axisq\x0eJ\xff\xff\xff\xffX\x06\x00\x00\x00strideq\x0fK\x01X\x06\x00\x00\x00"
+        b"groupsq\x10K\x01X\n\x00\x00\x00activationq\x11NX\x05\x00\x00\x00dtypeq\x12Nutq\x13Rq\x14."
+    )
+    assert isinstance(layer, Conv1x1)
+    assert layer([[1.0, 2.0]]).tolist() == [[3.0]]
+
+
 def test_the_form_of_a_pickle_has_a_number(layer: Any) -> None:
     rebuilt, (form, cls, *rest) = layer.__reduce__()[:2]
     assert (form, cls) == (1, type(layer))

@@ -8,6 +8,7 @@
 
 import sys
 from contextlib import suppress
+from types import FunctionType
 
 from .command import in_a_line as _in_a_line
 
@@ -38,6 +39,18 @@ __all__ = [
     "set_num_threads",
     "show_config",
 ]
+
+
+def _name_as_public() -> None:
+    """Let `help`, pickles and doctest name the package, and not a file in it, which may move."""
+    for public in [globals()[name] for name in __all__]:
+        methods = vars(public).values() if isinstance(public, type) else ()
+        for part in (public, *(getattr(method, "__func__", method) for method in methods)):
+            if isinstance(part, (type, FunctionType)) and part.__qualname__.startswith(public.__name__):
+                part.__module__ = __name__
+
+
+_name_as_public()
 
 if "threadpoolctl" in sys.modules:
     with suppress(ImportError):  # before 3.2 it took no libraries of others

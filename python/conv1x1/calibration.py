@@ -6,8 +6,8 @@ The pixels are taken in pieces, twice, so that neither a copy of them nor their 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +23,6 @@ from .checks.arrays import (
     spelled,
 )
 from .layers import Conv1x1
-
-if TYPE_CHECKING:
-    from .quantized import QConv1x1
 
 _PIECE = 2**16  # numbers of x or of the result, about
 _SINGLE = np.finfo(np.float32)
@@ -203,13 +200,13 @@ def filters(layer: Conv1x1, x_scale: np.float32) -> tuple[Array, Array, Array]:
     return whole.reshape(layer.weight.shape), scale, np.rint(bias / unit).astype(np.int32)
 
 
-def snr(x: Array, layer: Conv1x1, quantised: QConv1x1) -> float:
-    """Signal to noise of the quantised layer's results, in dB."""
+def snr(x: Array, layer: Conv1x1, quantised: Callable[[Array], Array]) -> float:
+    """Signal to noise, in dB, of what the quantised layer makes of real numbers."""
     signal = noise = 0.0
     for piece in pieces(x, layer):
         y = np.ma.compressed(layer(piece)).astype(np.float64)
         signal += float(np.square(y).sum())
-        y -= np.ma.compressed(quantised.dequantize(quantised(quantised.quantize(piece))))
+        y -= np.ma.compressed(quantised(piece))
         noise += float(np.square(y, out=y).sum())
     if not noise:
         return math.inf

@@ -41,6 +41,13 @@ class Layer(_conv1x1.Layer):
     _rebuilt: Callable[..., Layer]  # what a pickle names
 
     @property
+    def weight(self) -> Array:
+        """The filters, (out_channels, in_channels/groups), read-only; (in_channels,) where they were given so."""
+        given = self._given
+        matrix: Array = given.weight
+        return matrix if given.keep_axis else matrix[0]
+
+    @property
     def in_channels(self) -> int:
         """How many channels x must have."""
         spec = self._spec
@@ -109,9 +116,14 @@ class Layer(_conv1x1.Layer):
         a, _, _, threads, _ = self._check_call(self._spec, x, None, None, threads, numbers=False)
         return self._plan(a, None, None, threads)
 
+    @property
+    def _given(self) -> Any:
+        """What has the filters as they were given, `weight` and `keep_axis`."""
+        return self._spec
+
     def _arrays(self) -> dict[str, Any]:
         """The arrays and scalars of NumPy that the layer is made of, or None, by the names of its arguments."""
-        raise NotImplementedError
+        return {"w": told(Layer, self, "weight")["weight"]}
 
     def _options(self) -> dict[str, Any]:
         """The other arguments."""
@@ -218,12 +230,6 @@ class Conv1x1(Layer):
         return super().__new__(cls, kept(made))  # type: ignore[return-value]
 
     @property
-    def weight(self) -> Array:
-        """The filters, (out_channels, in_channels/groups), read-only; (in_channels,) where they were given so."""
-        spec = self._spec
-        return spec.weight if spec.keep_axis else spec.weight[0]
-
-    @property
     def bias(self) -> Array | None:
         """The bias, (out_channels,), read-only, or None."""
         return self._spec.bias
@@ -238,7 +244,7 @@ class Conv1x1(Layer):
         return super()._options() | {"dtype": None if dtype is None else dtype.name}
 
     def _arrays(self) -> dict[str, Any]:
-        return {"w": told(Conv1x1, self, "weight")["weight"], **told(Conv1x1, self, "bias")}
+        return super()._arrays() | told(Conv1x1, self, "bias")
 
     def __repr__(self) -> str:
         return f"<Conv1x1 {self.in_channels} → {self.out_channels}{self._described()}>"

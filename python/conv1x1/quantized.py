@@ -161,7 +161,7 @@ class QConv1x1(Layer):
 
         x, real, arguments = prepared(layer, calibration, dtype, percentile)
         made = cls(**arguments)
-        _SNR.__set__(made, snr(x, real, made))
+        _SNR.__set__(made, snr(x, real, lambda piece: made.dequantize(made(made.quantize(piece)))))
         return made
 
     @default_arithmetic
@@ -242,12 +242,6 @@ class QConv1x1(Layer):
         return masked_like(real, given)
 
     @property
-    def weight(self) -> Array:
-        """The filters, (out_channels, in_channels/groups), read-only; (in_channels,) where they were given so."""
-        made = self._integer
-        return made.weight if made.keep_axis else made.weight[0]
-
-    @property
     def bias(self) -> Array | None:
         """The bias, (out_channels,) of int32, read-only, or None."""
         return self._requantize.bias
@@ -260,7 +254,7 @@ class QConv1x1(Layer):
     @property
     def x_zero_point(self) -> np.int8 | np.uint8:
         """Which number in x stands for 0; its type is x's."""
-        return self._integer.x_zero_point  # type: ignore[no-any-return]
+        return self._given.x_zero_point  # type: ignore[no-any-return]
 
     @property
     def w_scale(self) -> Array:
@@ -270,7 +264,7 @@ class QConv1x1(Layer):
     @property
     def w_zero_point(self) -> Array:
         """Which number in each filter stands for 0, (out_channels,), read-only."""
-        return self._integer.w_zero_point
+        return self._given.w_zero_point
 
     @property
     def y_scale(self) -> np.float32:
@@ -292,22 +286,16 @@ class QConv1x1(Layer):
         return _SNR.__get__(self)  # type: ignore[no-any-return]
 
     @property
-    def _integer(self) -> quantized.Integer:
-        return self._arguments[0]
+    def _given(self) -> quantized.Integer:
+        return self._spec.quantised[0]  # type: ignore[index, no-any-return]
 
     @property
     def _requantize(self) -> quantized.Requantize:
-        return self._arguments[1]
-
-    @property
-    def _arguments(self) -> tuple[quantized.Integer, quantized.Requantize]:
-        arguments = self._spec.quantised
-        assert arguments is not None
-        return arguments
+        return self._spec.quantised[1]  # type: ignore[index, no-any-return]
 
     def _arrays(self) -> dict[str, Any]:
         more = ("bias", "x_scale", "x_zero_point", "w_scale", "w_zero_point", "y_scale", "y_zero_point")
-        return {"w": told(QConv1x1, self, "weight")["weight"], **told(QConv1x1, self, *more)}
+        return super()._arrays() | told(QConv1x1, self, *more)
 
     def __reduce__(self) -> tuple[Any, ...]:
         rebuilt, arguments, *state = super().__reduce__()
