@@ -162,10 +162,10 @@ def test_every_kernel_of_quantised_layers(name: str, x_type: Any, at_end: bool) 
         for pixels, axis in product([1, rows + 1, lanes + 3] if at_end else [lanes + 3], [-1, 0]):
             fence, (w_type, y_type) = Fence(at_end, next(gaps)), next(types)
             info = np.iinfo(y_type)
-            x, w = (
-                random.integers(np.iinfo(t).min, np.iinfo(t).max, shape, t, endpoint=True)
-                for t, shape in ((x_type, (pixels, channels)), (w_type, (filters, channels)))
-            )
+            # Quads take weights that fit int8 less their zero point: some do, whatever is drawn.
+            least = -125 if w_type is np.int8 and channels <= 5 else np.iinfo(w_type).min
+            x = random.integers(np.iinfo(x_type).min, np.iinfo(x_type).max, (pixels, channels), x_type, endpoint=True)
+            w = random.integers(least, np.iinfo(w_type).max, (filters, channels), w_type, endpoint=True)
             bias = random.integers(-999, 999, filters).astype(np.int32)
             scales = random.choice([0.5, 0.25, 0.01], filters)
             products = (x.astype(np.int64) - 9) @ (w.astype(np.int64) - 3).T
