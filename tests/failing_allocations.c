@@ -1,5 +1,6 @@
 // Preloaded before the C library's own: allocations that fail when they are told to, and a count of those that live.
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 
@@ -11,9 +12,11 @@ void __libc_free(void*);
 
 atomic_long allocations_until_failure;  // 1: the next one fails; 0: none does
 atomic_long allocations_fail_on;        // not 0: so do all that follow
+atomic_ulong allocations_spared;        // the thread whose allocations neither fail nor count
 atomic_long living_allocations;
 
 static int fails(void) {
+  if ((unsigned long)pthread_self() == allocations_spared) return 0;
   long left = atomic_load(&allocations_until_failure);
   while (left > !!allocations_fail_on &&
          !atomic_compare_exchange_weak(&allocations_until_failure, &left, left - 1)) {

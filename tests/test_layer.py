@@ -335,8 +335,8 @@ x = np.broadcast_to(np.ones((1, 16384), np.float32), (300_000, 16384))
 layer = Conv1x1(np.ones((64, 16384), np.float32))
 out = np.zeros((300_000, 64), np.float32)
 small = layer(x[:3])
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     layer(x, out=out, threads=THREADS)
     print("finished")
 except KeyboardInterrupt:
