@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import secrets
 import subprocess
@@ -31,6 +33,11 @@ UNIT_ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53}
 UNTIMED: Any = {"deadline": None, "database": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
 hypothesis.settings.register_profile("fixed", derandomize=True, **UNTIMED)
 hypothesis.settings.register_profile("fresh", derandomize=False, print_blob=False, **UNTIMED)
+# Nor at what other tests have imported: it would draw the numbers that stand in those modules too.
+with contextlib.suppress(ImportError):
+    providers = importlib.import_module("hypothesis.internal.conjecture.providers")
+    if hasattr(providers, "_get_local_constants"):
+        providers._get_local_constants = providers.Constants
 
 
 def seeds(argument: str) -> int:
