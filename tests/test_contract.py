@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import re
 import typing
 import warnings
 import weakref
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -310,3 +312,13 @@ def test_the_form_of_a_pickle_has_a_number(layer: Any) -> None:
     for wrong in (int, "Conv1x1", None, Conv1x1 if cls is QConv1x1 else QConv1x1):
         with pytest.raises(TypeError, match=f"expected {cls.__name__} or a subclass"):
             rebuilt(form, wrong, *rest)
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "cpp/README.md"])
+def test_documents_point_at_files_that_are_there(document: str) -> None:
+    path = ROOT / document
+    targets = re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8"))
+    assert not [t for t in targets if "://" not in t and not (path.parent / t).exists()]

@@ -56,7 +56,7 @@ class Spec(NamedTuple):
     dtype: np.dtype[Any] | None
     #: Of a quantised layer: multipliers, float32 (K,); lo and hi before the zero point is added; that; x's type.
     requantize: tuple[Array, float, float, int, np.dtype[Any]] | None = None
-    #: Its arguments, in a form of `_check_quantized`.
+    #: Its arguments, in a form of `checks.quantized`.
     quantised: tuple[Any, Any] | None = None
 
 
