@@ -34,6 +34,7 @@
 #include "every_kernel.h"
 #include "made_of_bytes.h"
 #include "plan/plan.h"
+#include "plan/trials.h"
 #include "run/convolve.h"
 #include "system/cpu.h"
 #include "system/thread_pool.h"
@@ -641,6 +642,70 @@ void test_stop() {
   }
 }
 
+// Which candidate calls settle on that take what `time(candidate, call)` says, in microseconds, and after how many.
+template <class Time>
+size_t settled_on(size_t candidates, Time time, size_t& taken) {
+  Trials trials(candidates);
+  for (taken = 0; !trials.settled() && taken < 1000; ++taken) {
+    const size_t candidate = trials.next();
+    trials.took(candidate, time(candidate, taken));
+  }
+  check(trials.settled(), "trials come to an end");
+  return trials.next();
+}
+
+void test_trials() {
+  size_t taken = 0;
+  std::mt19937 random(5);
+  const double own[] = {100, 120, 80, 90, 300};
+  check(settled_on(
+            1, [](size_t, size_t) { return 1.0; }, taken) == 0 &&
+            taken == 0,
+        "one candidate is not tried");
+  check(settled_on(
+            5, [&](size_t c, size_t) { return own[c]; }, taken) == 2,
+        "the fastest candidate stays");
+  check(taken <= 25, "few calls settle it");
+  for (int i = 0; i < 100; ++i) {
+    const auto noisy = [&](size_t c, size_t) {
+      return own[c] * (1 + std::uniform_real_distribution<>(0, 0.03)(random)) + (random() % 10 == 0 ? 500 : 0);
+    };
+    check(settled_on(5, noisy, taken) == 2, "calls that are disturbed now and then settle on the fastest");
+  }
+  check(settled_on(
+            3, [&](size_t c, size_t n) { return n == 2 ? 1e6 : own[c]; }, taken) == 2,
+        "one call that took long does not put its candidate out");
+  check(settled_on(
+            3, [](size_t, size_t) { return 50.0; }, taken) == 0,
+        "of equals the model's own choice stays");
+  check(settled_on(
+            3, [](size_t c, size_t) { return c == 0 ? 50.0 : 49.8; }, taken) == 0,
+        "so it does where another is hardly faster");
+  check(settled_on(
+            2, [](size_t, size_t) { return 0.0; }, taken) == 0,
+        "times too short to measure are equal");
+  check(settled_on(
+            3, [&](size_t c, size_t n) { return own[c] * (n < 9 ? 1 : 2); }, taken) == 2,
+        "a machine that slows down meanwhile is unfair to none");
+
+  Trials threads(2);  // two callers at once: both may get the same candidate, and report in any order
+  while (!threads.settled()) {
+    const size_t first = threads.next(), second = threads.next();
+    threads.took(second, own[second + 1]);
+    threads.took(first, own[first + 1]);
+  }
+  check(threads.next() == 1, "two callers at once settle on the fastest");
+
+  Trials left_behind(2);  // by a fork, or interrupted: a turn whose time never comes
+  for (size_t turn = 0; !left_behind.settled() && turn < 100; ++turn) {
+    const size_t candidate = left_behind.next();
+    if (turn % 2) left_behind.took(candidate, own[candidate + 1]);
+  }
+  check(left_behind.settled() && left_behind.next() == 1, "times that never come hold nothing up");
+  left_behind.took(0, 1);
+  check(left_behind.next() == 1, "what comes late changes nothing");
+}
+
 }  // namespace
 }  // namespace conv1x1
 
@@ -660,6 +725,7 @@ int main(int count, char** arguments) {
   test_num_threads_during_calls();
   if (count <= 3) test_forks();  // an emulator of one process does not survive them
   test_stop();
+  test_trials();
   test_scales_of_rows();
   test_weights_at_an_odd_address();
   test_every_kernel(count > 1 ? std::strtoul(arguments[1], nullptr, 10) : 300,
