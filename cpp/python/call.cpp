@@ -1,12 +1,10 @@
 #include "call.h"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <memory>
-#include <vector>
 
-#include "plan/plan.h"
+#include "prepared.h"
 #include "run/convolve.h"
 #include "run/largest.h"
 #include "selection.h"
@@ -16,69 +14,6 @@
 namespace conv1x1 {
 
 namespace {
-
-// What a call needs besides its data, shared by all calls of the same shape.
-struct Prepared {
-  std::vector<ptrdiff_t> key;
-  Problem problem;
-  Plan plan;
-};
-
-// The most recent shapes. The GIL guards it; a call holds on to what it got.
-class Preparations {
- public:
-  std::shared_ptr<const Prepared> get(const Settings& s, const Weights& weights, Form form, DType arithmetic,
-                                      const Array& x, const Array& y, const Array* residual, const Geometry& g,
-                                      int threads) {
-    ptrdiff_t key[8 + 5 * max_rank];
-    size_t n = 0;
-    const auto add = [&](size_t value) { key[n++] = static_cast<ptrdiff_t>(value); };
-    const auto type_of = [](const Array& a) { return static_cast<size_t>(a.dtype) * 4 + a.swapped * 2 + a.is_complex; };
-    add(type_of(x) | type_of(y) << 8 | (residual ? type_of(*residual) + 1 : 0) << 16 |
-        static_cast<size_t>(arithmetic) << 24 | static_cast<size_t>(s.keep_axis) << 32 |
-        static_cast<size_t>(weights.narrow()) << 33 | static_cast<size_t>(s.factors.quantized) << 34 |
-        static_cast<size_t>(weights.has_bias()) << 35 | static_cast<size_t>(form) << 36);
-    add(static_cast<size_t>(x.rank) << 32 | static_cast<size_t>(g.axis));
-    add(weights.groups);
-    add(s.out_channels);
-    add(static_cast<size_t>(threads));
-    const auto add_all = [&](const ptrdiff_t* values, int count) {
-      for (int i = 0; i < count; ++i) key[n++] = values[i];
-    };
-    add_all(x.shape, x.rank);
-    for (int i = 0; i < x.rank; ++i) add(static_cast<size_t>(x.strides[i]) * g.steps[i]);
-    add_all(y.strides, y.rank);
-    if (s.stride_count >= 0 || s.strides[0] != 1) add_all(y.shape, y.rank);
-    if (residual) add_all(residual->strides, residual->rank);
-
-    size_t hash = 0;
-    for (size_t i = 0; i < n; ++i) hash = (hash ^ static_cast<size_t>(key[i])) * 0x9e3779b97f4a7c15u;
-    std::shared_ptr<const Prepared>& slot = slots_[hash >> 56];
-    if (!slot || slot->key.size() != n || std::memcmp(slot->key.data(), key, n * sizeof(ptrdiff_t)) != 0) {
-      auto made = std::make_shared<Prepared>();
-      made->key.assign(key, key + n);
-      made->problem = make_problem(arithmetic, x, y, residual, g.axis, s.keep_axis, g.steps, weights.groups,
-                                   s.out_channels, form, weights.has_bias());
-      made->problem.quantized = s.factors.quantized;
-      made->problem.narrow_weights = weights.narrow();
-      made->plan = make_plan(made->problem, machine(), threads);
-      slot = std::move(made);
-    }
-    return slot;
-  }
-
-  void clear() {
-    for (auto& slot : slots_) slot.reset();
-  }
-
- private:
-  std::shared_ptr<const Prepared> slots_[256];
-};
-
-Preparations& preparations() {
-  static Preparations& the_preparations = *new Preparations;  // never destroyed: see cpu.cpp
-  return the_preparations;
-}
 
 // One convolution of real numbers, as its arrays lay there when it was planned.
 struct Planned {
@@ -115,7 +50,7 @@ std::optional<bool> compute(const Settings& s, const Weights& weights, DType ari
   const auto planned = [&](Form form, DType type, const Array& pixels, const Array& sums, const Array* added) {
     return Planned{{pixels.data, sums.data, added ? added->data : nullptr},
                    form,
-                   preparations().get(s, weights, form, type, pixels, sums, added, g, threads)};
+                   prepare({s, weights, form, type, pixels, sums, added, g, threads})};
   };
   const Form form = form_of(weights, x);
   if (form != Form::plain || x.is_complex || !y.is_complex)
@@ -282,7 +217,5 @@ std::optional<PyObject*> call(const Settings& s, const Weights& weights, PyObjec
   Py_INCREF(out_object);
   return out_object;
 }
-
-void forget_plans() { preparations().clear(); }
 
 }  // namespace conv1x1

@@ -79,7 +79,4 @@ PyObject* not_canonical();
 std::optional<PyObject*> call(const Settings& s, const Weights& weights, PyObject* x_object, PyObject* residual_object,
                               PyObject* out_object, PyObject* threads_object, bool checked, Attempt& attempt);
 
-// Plans are made anew: the kernels that they choose among are others.
-void forget_plans();
-
 }  // namespace conv1x1

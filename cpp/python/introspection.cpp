@@ -7,10 +7,9 @@
 #include <vector>
 
 #include "arrays.h"
-#include "call.h"
 #include "call/types.h"
 #include "gil.h"
-#include "plan/plan.h"
+#include "prepared.h"
 #include "selection.h"
 #include "system/cpu.h"
 #include "system/thread_pool.h"

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "call.h"
-#include "plan/plan.h"
+#include "prepared.h"
 #include "selection.h"
 #include "system/fp_environment.h"
 #include "system/thread_pool.h"
@@ -219,14 +219,12 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     }
     const Form form = form_of(*state.weights, x);
     if (form == Form::plain && !x.is_complex) y.is_complex = residual.is_complex = false;  // the real part
-    Problem problem = make_problem(types.arithmetic, x, y, adds ? &residual : nullptr, g.axis, s.keep_axis, g.steps,
-                                   state.weights->groups, s.out_channels, form, state.weights->has_bias());
-    problem.quantized = s.factors.quantized;
-    problem.narrow_weights = state.weights->narrow();
-    const Plan plan = make_plan(problem, machine(), threads);
+    const auto prepared =
+        prepare({s, *state.weights, form, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads});
+    const Plan& plan = prepared->plan;
     const Isa isa = plan.table->isa;
     py::dict d;
-    d["kernel"] = plan_kernel(plan, problem.arithmetic);
+    d["kernel"] = plan_kernel(plan, types.arithmetic);
     d["isa"] = isa_name(isa);
     d["arithmetic"] = type_name(types.arithmetic);
     d["dtype"] = type_name(ElementType{types.result, is_complex});
