@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from conv1x1 import Conv1x1, conv1x1, reference
+from conv1x1.reference import steps
 
 #: Shapes of six channels, and the axis they are on.
 LAYOUTS = [
@@ -354,3 +355,46 @@ def test_activations_of_special_numbers(name: str, dtype: Any, isa: str) -> None
         expected = reference(v[:, None], np.ones((1, 1)), activation=ACTIVATIONS[name][0]).astype(dtype)
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-37, equal_nan=True)
     assert np.isnan(y[np.isnan(v)]).all()
+
+
+# ------------------------------------------------------------------------------------------- steps of a chain
+
+
+@pytest.mark.parametrize(("shape", "axis"), LAYOUTS)
+def test_the_steps_of_a_chain_by_loops(normal: Any, shape: tuple[int, ...], axis: int) -> None:
+    """Softmax, layer norm, argmax and pooling, each written out for one pixel, or one channel, after another."""
+    x = normal(*shape, dtype=np.float64)
+    weight, bias, labels = (normal(6, dtype=np.float64) for _ in range(3))
+    last = np.moveaxis(x, axis, -1)
+    for pixel in np.ndindex(last.shape[:-1]):
+        channels = last[pixel].tolist()
+        powers = [math.exp(c) for c in channels]
+        mean = math.fsum(channels) / 6
+        deviation = math.sqrt(math.fsum((c - mean) ** 2 for c in channels) / 6 + 1e-3)
+        normed = [(c - mean) / deviation for c in channels]
+        scaled = [c * w + b for c, w, b in zip(normed, weight, bias, strict=True)]
+        at = lambda y, pixel=pixel: np.moveaxis(y, axis, -1)[pixel]  # noqa: E731
+        np.testing.assert_allclose(at(steps.softmax(x, axis)), [p / math.fsum(powers) for p in powers], rtol=1e-13)
+        np.testing.assert_allclose(at(steps.layer_norm(x, None, None, 1e-3, axis)), normed, rtol=1e-12)
+        np.testing.assert_allclose(at(steps.layer_norm(x, weight, bias, 1e-3, axis)), scaled, rtol=1e-11)
+        assert steps.arg_max(x, None, axis)[pixel] == channels.index(max(channels))
+        assert steps.arg_max(x, labels, axis)[pixel] == labels[channels.index(max(channels))]
+    axes = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
+    for c, pixels in enumerate(last.reshape(-1, 6).T.tolist()):
+        total = math.fsum(pixels)
+        for kind, wanted in [("sum", total), ("mean", total / len(pixels)), ("max", max(pixels))]:
+            np.testing.assert_allclose(steps.pool(x, kind, axes)[c], wanted, rtol=1e-12, atol=1e-14)
+
+
+def test_the_steps_of_a_chain_on_special_numbers() -> None:
+    inf, nan = math.inf, math.nan
+    with np.errstate(all="ignore"):
+        y = steps.softmax(np.array([[0, -inf], [-inf, -inf], [inf, 0], [nan, 0], [1e300, 0], [-inf, -1e300]]), -1)
+        np.testing.assert_array_equal(y, [[1, 0], [nan, nan], [nan, nan], [nan, nan], [1, 0], [0, 1]])
+        assert np.isnan(steps.layer_norm(np.array([[inf, 0], [nan, 0]]), None, None, 1, -1)).all()
+    np.testing.assert_array_equal(steps.arg_max(np.array([[3.0, 5, 5], [5, nan, nan], [-inf] * 3]), None, 1), [1, 1, 0])
+    for channels, dtype in [(1, "u1"), (256, "u1"), (257, "u2"), (65536, "u2"), (65537, "i4")]:
+        assert steps.arg_max(np.zeros((1, channels)), None, -1).dtype == dtype
+    assert steps.arg_max(np.ones((1, 2)), np.array([-3, 300], np.int16), -1).dtype == np.int16
+    assert not np.signbit(steps.pool(np.array([-0.0, -0.0]), "max", (0,)))
+    assert np.isnan(steps.pool(np.array([1, nan, 2]), "max", (0,)))
