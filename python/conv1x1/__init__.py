@@ -9,6 +9,7 @@
 import sys
 from contextlib import suppress
 from types import FunctionType
+from typing import TYPE_CHECKING, Any
 
 from .command import in_a_line as _in_a_line
 
@@ -21,12 +22,17 @@ with _in_a_line():
     from .reference.quantized import reference_integer, reference_qlinear
     from .runtime import get_num_threads, num_threads, set_num_threads, show_config
 
+if TYPE_CHECKING:
+    from .sequential import ArgMax, Sequential
+
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArgMax",
     "Conv1x1",
     "Explanation",
     "QConv1x1",
+    "Sequential",
     "conv1x1",
     "conv1x1_integer",
     "explain",
@@ -41,16 +47,36 @@ __all__ = [
 ]
 
 
-def _name_as_public() -> None:
+#: What is imported when it is asked for, and the file where it is.
+_LATER = {"ArgMax": "sequential", "Sequential": "sequential"}
+
+
+def _name_as_public(public: Any) -> Any:
     """Let `help`, pickles and doctest name the package, and not a file in it, which may move."""
-    for public in [globals()[name] for name in __all__]:
-        methods = vars(public).values() if isinstance(public, type) else ()
-        for part in (public, *(getattr(method, "__func__", method) for method in methods)):
-            if isinstance(part, (type, FunctionType)) and part.__qualname__.startswith(public.__name__):
-                part.__module__ = __name__
+    methods = vars(public).values() if isinstance(public, type) else ()
+    for part in (public, *(getattr(method, "__func__", method) for method in methods)):
+        if isinstance(part, (type, FunctionType)) and part.__qualname__.startswith(public.__name__):
+            part.__module__ = __name__
+    return public
 
 
-_name_as_public()
+for _name in __all__:
+    if _name not in _LATER:
+        _name_as_public(globals()[_name])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    public = globals()[name] = _name_as_public(getattr(import_module(f".{_LATER[name]}", __name__), name))
+    return public
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 if "threadpoolctl" in sys.modules:
     with suppress(ImportError):  # before 3.2 it took no libraries of others

@@ -15,7 +15,7 @@ from .checks.arrays import Array, ArrayLike, DTypeLike, spelled
 if TYPE_CHECKING:
     from inspect import Signature
 
-_PICKLES = 1  # the number of their form
+PICKLES = 1  # the number of their form
 Flat: TypeAlias = tuple[bytes, tuple[int, ...], str]
 
 
@@ -29,6 +29,13 @@ class _CallSignature:
 
         signature = inspect.signature(cls.__call__)
         return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+def own_state(made: Any) -> Any:
+    """What a subclass has of its own, as `object.__getstate__` gives it from Python 3.11 on."""
+    slots = {n: getattr(made, n) for n in copyreg._slotnames(type(made)) if hasattr(made, n)}  # type: ignore[attr-defined]
+    own = getattr(made, "__dict__", None) or None
+    return (own, slots) if slots else own
 
 
 class Layer(_conv1x1.Layer):
@@ -134,15 +141,11 @@ class Layer(_conv1x1.Layer):
         options = [f", {n}={v!r}" for n, v in self._options().items() if n == "channel_axis" or v not in (1, None)]
         return f"{', bias' * (self._arrays()['bias'] is not None)}{''.join(options)}"
 
-    def __getstate__(self) -> Any:
-        """What a subclass has of its own, as `object.__getstate__` gives it from Python 3.11 on."""
-        slots = {n: getattr(self, n) for n in copyreg._slotnames(type(self)) if hasattr(self, n)}  # type: ignore[attr-defined]
-        own = getattr(self, "__dict__", None) or None
-        return (own, slots) if slots else own
+    __getstate__ = own_state
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arrays = {n: None if a is None else _flat(np.asarray(a)) for n, a in self._arrays().items()}
-        return self._rebuilt, (_PICKLES, type(self), arrays, self._options()), self.__getstate__()
+        arrays = {n: None if a is None else flat(np.asarray(a)) for n, a in self._arrays().items()}
+        return self._rebuilt, (PICKLES, type(self), arrays, self._options()), self.__getstate__()
 
 
 def told(cls: type[Layer], layer: Layer, *names: str) -> dict[str, Any]:
@@ -150,21 +153,21 @@ def told(cls: type[Layer], layer: Layer, *names: str) -> dict[str, Any]:
     return {name: vars(cls)[name].__get__(layer) for name in names}
 
 
-def _flat(a: Array) -> Flat:
+def flat(a: Array) -> Flat:
     """An array for a pickle. NumPy's own form has bits in it that crash NumPy once they are tampered with."""
     return a.tobytes(), a.shape, a.dtype.str
 
 
-def _unflat(flat: Flat) -> Array:
-    data, shape, dtype = flat
+def _unflat(a: Flat) -> Array:
+    data, shape, dtype = a
     return np.frombuffer(data, dtype).reshape(shape)
 
 
-def unpickled(number: int, cls: type, base: type[Layer], arrays: dict[str, Flat | None]) -> dict[str, Any]:
+def unpickled(number: int, cls: type, base: type, arrays: dict[str, Flat | None]) -> dict[str, Any]:
     """The arrays of a pickle, once its form is one that is known."""
-    if number != _PICKLES:
+    if number != PICKLES:
         raise ValueError(
-            f"the pickle of a layer has form {spelled(number)}, and this conv1x1 knows {_PICKLES}: "
+            f"the pickle of a layer has form {spelled(number)}, and this conv1x1 knows {PICKLES}: "
             "load it with the version that wrote it, or with a newer one"
         )
     if not (isinstance(cls, type) and issubclass(cls, base)):

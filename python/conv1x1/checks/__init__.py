@@ -11,6 +11,7 @@ this file      what all checks share: the canonical form, whole numbers, activat
 `geometry`     axes, strides, shapes, order in memory
 `floats`       all arguments of `conv1x1`, of `Conv1x1` and of a call of it
 `quantized`    the same of quantised arrays
+`sequential`   whether elements make a chain, and all arguments of a call of one
 `advice`       what to pass instead of what is no array of numbers
 `activations`  what an activation may be that is not known by its name
 =============  =======================================================================

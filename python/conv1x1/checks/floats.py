@@ -191,11 +191,7 @@ def type_of_sums(spec_: Spec, x: Array, residual: Array | None, out: Array | Non
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:
     """Whether `out` can take a result of this shape (and of this dtype, where one was asked for)."""
-    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-        from . import advice
-
-        instead = "out.data" if isinstance(out, np.ma.MaskedArray) else advice.out_instead(out, shape)
-        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}: pass out={instead}")
+    check_is_array(out, shape)
     out = bare(out)  # a subclass may say what it likes
     if not is_result(out.dtype):
         raise TypeError(
@@ -204,6 +200,20 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> 
         )
     if dtype is not None and out.dtype.newbyteorder("=") != dtype:
         raise TypeError(f"out has dtype {out.dtype}, but dtype={dtype} was asked for: leave dtype out, out decides")
+    check_room(out, shape)
+
+
+def check_is_array(out: Any, shape: tuple[int, ...]) -> None:
+    """Whether `out` is an array that can be written to as one."""
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        from . import advice
+
+        instead = "out.data" if isinstance(out, np.ma.MaskedArray) else advice.out_instead(out, shape)
+        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}: pass out={instead}")
+
+
+def check_room(out: Array, shape: tuple[int, ...]) -> None:
+    """Whether an array can take a result of this shape."""
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}, expected {shape}: pass out=np.empty({shape}, out.dtype)")
     if not out.flags.writeable:

@@ -35,8 +35,10 @@ def axis(x: Array, channel_axis: Any) -> int:
     return number % x.ndim
 
 
-def check_channels(x: Array, channel_axis: int, per_group: int, groups: int, meant: Meant | None = None) -> int:
-    """The channel axis counted from the front, once it is sure to hold what the filters take.
+def check_channels(
+    x: Array, channel_axis: int, per_group: int, groups: int, meant: Meant | None = None, taker: str = "w filters"
+) -> int:
+    """The channel axis counted from the front, once it is sure to hold what the filters, or another `taker`, takes.
 
     `meant` says what else can be passed for the channels that x has.
     """
@@ -45,7 +47,7 @@ def check_channels(x: Array, channel_axis: int, per_group: int, groups: int, mea
     if x.shape[position] != in_channels:
         text = (
             f"x of shape {x.shape} has {x.shape[position]} channels on axis {position} "
-            f"(channel_axis={channel_axis}), but w filters {in_channels}"
+            f"(channel_axis={channel_axis}), but {taker} {in_channels}"
         )
         if groups > 1:
             text += f", {per_group} in each of {groups} groups"
@@ -118,7 +120,14 @@ def memory_order(a: Array) -> tuple[int, ...]:
 
 def lying_as(x: Array, result: Array, position: int) -> Array:
     """A result in an array of its own, dense, with its axes in memory as x has them; the channel axis may be gone."""
+    there = empty_as(x, result.shape, result.dtype, position)
+    there[...] = result
+    return there
+
+
+def empty_as(x: Array, shape: tuple[int, ...], dtype: np.dtype[Any], position: int) -> Array:
+    """Room for such a result."""
     order: Any = memory_order(x)
-    if result.ndim < x.ndim:
+    if len(shape) < x.ndim:
         order = [i - (i > position) for i in order if i != position]
-    return result.transpose(order).copy(order="C").transpose(np.argsort(order))
+    return np.empty([shape[i] for i in order], dtype).transpose(np.argsort(order))

@@ -1,0 +1,498 @@
+"""Chains of pointwise steps, which pixels go through strip by strip: nothing in between becomes an array."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ParamSpec, TypeAlias, overload
+
+import numpy as np
+
+from .checks import geometry, kept, shown
+from .checks import sequential as checks
+from .checks.arrays import Array, ArrayLike, is_complex, spelled
+from .layers import PICKLES, Conv1x1, Flat, Layer, flat, own_state, unpickled
+from .quantized import QConv1x1
+
+_P = ParamSpec("_P")
+
+#: Numbers of the widest element in a strip: what fits a cache, and is worth a call of each layer.
+_STRIP = 2**16
+
+
+class Step:
+    """What a chain does between and after layers. It never changes."""
+
+    __slots__ = ("__weakref__", "_made")
+
+    def __new__(cls, *made: Any) -> Step:
+        self = super().__new__(cls)
+        _MADE.__set__(self, kept(made))
+        return self
+
+    def _arrays(self) -> dict[str, Any]:
+        """The arrays that it was made with, or None, by name."""
+        return {}
+
+    def _options(self) -> dict[str, Any]:
+        """The other arguments."""
+        return {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        arrays = {n: None if a is None else flat(a) for n, a in self._arrays().items()}
+        return _rebuilt_step, (PICKLES, type(self), arrays, self._options())
+
+    def __repr__(self) -> str:
+        arrays = [f"{n}={spelled(a.tolist())}" for n, a in self._arrays().items() if a is not None]
+        return f"{type(self).__name__}({', '.join(arrays + [f'{n}={v!r}' for n, v in self._options().items()])})"
+
+
+_MADE = Step.__dict__["_made"]
+delattr(Step, "_made")
+
+
+class ArgMax(Step):
+    """Which channel of a pixel is the largest, at the end of a `Sequential`: the first of equals, or the first NaN.
+
+    The channel axis is dropped, as by `numpy.argmax`. The result is uint8 for up to 256 channels, uint16 for up to
+    65,536, else int32; with `labels`, of their type.
+
+    Parameters
+    ----------
+    labels : array_like of int, optional
+        What stands for each channel, ``(channels,)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When labels are anything else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conv1x1 import ArgMax, Conv1x1, Sequential
+    >>> net = Sequential([Conv1x1([[1.0, 0.0], [0.0, 1.0]]), ArgMax(labels=[-1, 300])])
+    >>> net(np.array([[0.5, 0.25], [2, 3]], np.float32))
+    array([ -1, 300])
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, labels: ArrayLike | None = None) -> ArgMax:
+        return super().__new__(cls, checks.labels(labels))  # type: ignore[return-value]
+
+    @property
+    def labels(self) -> Array | None:
+        """The label of each channel, read-only, or None."""
+        labels: Array | None = shown(_MADE.__get__(self))[0]
+        return labels
+
+    def _arrays(self) -> dict[str, Any]:
+        return {"labels": ArgMax.labels.__get__(self)}
+
+
+def _rebuilt_step(number: int, cls: type[Step], arrays: dict[str, Flat | None], options: dict[str, Any]) -> Step:
+    return cls(**unpickled(number, cls, Step, arrays), **options)
+
+
+def _rebuilt(number: int, cls: type[Sequential], elements: tuple[Element, ...], options: dict[str, Any]) -> Sequential:
+    unpickled(number, cls, Sequential, {})
+    return Sequential.__new__(cls, elements, **options)
+
+
+def _one_list(new: Callable[_P, Sequential]) -> Callable[_P, Sequential]:
+    """Words for elements that are given as in torch, one by one."""
+
+    @functools.wraps(new)
+    def checked(*args: _P.args, **kwargs: _P.kwargs) -> Sequential:
+        if len(args) > 2:
+            raise TypeError(
+                f"Sequential takes one list of elements, got {len(args) - 1} arguments by position: "
+                "write Sequential([first, second, …]), and skip=, channel_axis= by name"
+            )
+        return new(*args, **kwargs)
+
+    return checked
+
+
+class Sequential:
+    """A chain of pointwise steps, each pixel's numbers through all of them: ``net(x, *, out=None, threads=None)``.
+
+    What lies between two elements never becomes an array: pixels go through the chain in strips that fit a cache. The
+    result is that of the elements called one after another, to the bit, with the type of the sums between them. That is
+    float32, or where x is float64 or holds integers of 32 or 64 bits, float64. The result's type is x's for pixels of
+    floats and that of the sums for others, unless the last element has a `dtype`, or `out` says otherwise.
+
+    A chain is immutable, may be called from several threads at once, and pickles. ``len(net)``, ``net[i]`` and loops
+    give its elements, ``net[i:j]`` a chain of some of them.
+
+    Parameters
+    ----------
+    elements : list
+        Layers, `Conv1x1`, of which the first may have a stride; `ArgMax` as the last; and other chains. Or `QConv1x1`
+        layers, which hand on their bytes as they are.
+    skip : bool, default False
+        Add the chain's own x to the sums of its last layer, as the residual of `Conv1x1`: before the activation.
+    channel_axis : int, optional
+        The axis of x that holds the channels, for all elements. By default that of the layers, which must agree.
+    band_names, class_names : list of str, optional
+        What the channels of x, and those of the result, are called. Names are kept, for those who ask. An x that names
+        its bands otherwise is refused: a table of pandas, an array of xarray.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When elements do not fit one another, saying which one expects what, what it gets, and what to do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from conv1x1 import ArgMax, Conv1x1, Sequential
+    >>> random = np.random.default_rng(0)
+    >>> net = Sequential([Conv1x1(random.normal(size=(64, 224)), activation="relu"),
+    ...                   Conv1x1(random.normal(size=(10, 64)), random.normal(size=10)), ArgMax()])
+    >>> net
+    Sequential 224 → one of 10
+      element      channels   activation   parameters   FLOPs a pixel
+      0  Conv1x1   224 → 64   relu             14,336          28,672
+      1  Conv1x1   64 → 10                        650           1,280
+      2  ArgMax    10                               0              10
+      sum                                      14,986          29,962
+    >>> scene = random.integers(0, 10000, (32, 32, 224)).astype(np.uint16)
+    >>> net(scene).shape, net(scene).dtype
+    ((32, 32), dtype('uint8'))
+    """
+
+    __slots__ = ("__weakref__", "_state")
+
+    @_one_list
+    def __new__(
+        cls,
+        elements: Iterable[Element],
+        *,
+        skip: bool = False,
+        channel_axis: int | None = None,
+        band_names: Iterable[str] | None = None,
+        class_names: Iterable[str] | None = None,
+    ) -> Sequential:
+        found = _elements(elements)
+        if not isinstance(skip, (bool, np.bool_)):
+            raise TypeError(f"skip must be True or False, got {spelled(skip)}")
+        axis = None if channel_axis is None else geometry.axis_number(channel_axis)
+        whole = checks.fit([_told(e) for e in found], bool(skip), axis)
+        axis = -1 if whole.axis is None else whole.axis
+        found = tuple(_along(e, axis) for e in found)
+        steps = _unrolled(found, bool(skip))
+        bands = checks.names(band_names, "band_names", whole.in_channels, "x's channels")
+        classes = checks.names(class_names, "class_names", _classes(steps), "the channels before the end")
+        self = super().__new__(cls)
+        _STATE.__set__(self, (found, bool(skip), checks.Spec(whole, steps, axis, bands), classes))
+        return self
+
+    def __call__(self, x: ArrayLike, *, out: Array | None = None, threads: int | None = None) -> Array:
+        """The result, as `Conv1x1` gives it."""
+        elements, _, spec, _ = _STATE.__get__(self)
+        if len(spec.steps) == 1 and isinstance(elements[0], Layer) and spec.band_names is None:
+            return elements[0](x, out=out, threads=threads)
+        a, out, threads, finish = checks.call(spec, x, out, threads)
+        y = _through(spec, a, out, threads)
+        return y if finish is None else finish(y)
+
+    def plan(self, x: ArrayLike, threads: int | None = None) -> dict[str, Any]:
+        """How a call with this x would run, to read.
+
+        Its keys may change from version to version.
+
+        Parameters
+        ----------
+        x : array_like
+            As for a call; its values do not matter.
+        threads : int, optional
+            As for a call.
+
+        Returns
+        -------
+        dict
+            Among its entries ``"elements"`` has what `Conv1x1.plan` says of each layer.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As a call does, but for what x holds.
+        """
+        spec: checks.Spec = _STATE.__get__(self)[2]
+        a, _, threads, _ = checks.call(spec, x, None, threads)
+        position = geometry.axis(a, spec.channel_axis)
+        strip = next(_strips(spec, a, position), ((), ()))[0]
+        pixels, plans = a[strip], []
+        for step, dtype in zip(spec.steps, checks.types(spec, a, a.shape[position], None), strict=True):
+            if isinstance(step.element, Layer):
+                plans.append(step.element.plan(pixels, threads))
+                steps = geometry.strides_per_axis(pixels, position, step.element.stride)
+                shape = geometry.result_shape(pixels, position, steps, step.element.out_channels, True)
+                pixels = geometry.empty_as(pixels, shape, dtype, position)
+        return {"strip": strip, "elements": plans}
+
+    @property
+    def in_channels(self) -> int | None:
+        """How many channels x must have; None where any number will do."""
+        channels: int | None = _STATE.__get__(self)[2].whole.in_channels
+        return channels
+
+    @property
+    def out_channels(self) -> int | None:
+        """How many channels the last element gives, 1 where it drops their axis; None where it is as many as x has."""
+        channels: int | None = _STATE.__get__(self)[2].whole.out_channels
+        return channels
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis of x that holds the channels."""
+        return int(_STATE.__get__(self)[2].channel_axis)
+
+    @property
+    def skip(self) -> bool:
+        """Whether x is added to the sums of the last layer."""
+        return bool(_STATE.__get__(self)[1])
+
+    @property
+    def band_names(self) -> tuple[str, ...] | None:
+        """What x's channels are called, or None."""
+        names: tuple[str, ...] | None = _STATE.__get__(self)[2].band_names
+        return names
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """What the result's channels are called, those that `ArgMax` chooses among; or None."""
+        names: tuple[str, ...] | None = _STATE.__get__(self)[3]
+        return names
+
+    def __len__(self) -> int:
+        return len(_STATE.__get__(self)[0])
+
+    def __iter__(self) -> Iterator[Element]:
+        return iter(_STATE.__get__(self)[0])
+
+    @overload
+    def __getitem__(self, index: int) -> Element: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+    def __getitem__(self, index: int | slice) -> Element | Sequential:
+        elements, skip, spec, _ = _STATE.__get__(self)
+        if not isinstance(index, slice):
+            return elements[index]  # type: ignore[no-any-return]
+        some = elements[index]
+        return Sequential(some, skip=skip and some == elements, channel_axis=spec.channel_axis)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        elements, skip, spec, classes = _STATE.__get__(self)
+        options = {
+            "skip": skip,
+            "channel_axis": spec.whole.axis,
+            "band_names": spec.band_names,
+            "class_names": classes,
+        }
+        return _rebuilt, (PICKLES, type(self), elements, options), self.__getstate__()
+
+    __getstate__ = own_state
+
+    def __repr__(self) -> str:
+        return _table(self)
+
+
+Element: TypeAlias = Conv1x1 | QConv1x1 | ArgMax | Sequential
+
+# Only from here can it be set: a chain never changes.
+_STATE = Sequential.__dict__["_state"]
+delattr(Sequential, "_state")
+
+
+# ------------------------------------------------------------------------------------------------- elements
+
+
+def _elements(given: Any) -> tuple[Element, ...]:
+    """The elements of a chain, each of a type that can be one."""
+    if isinstance(given, (Layer, Step)):
+        raise TypeError(f"Sequential takes a list of elements, got {spelled(given)}: pass a list of it, [element]")
+    if isinstance(given, Sequential):
+        return tuple(given)
+    try:
+        found = tuple(given)
+    except TypeError:
+        raise TypeError(f"Sequential takes a list of elements, got {spelled(given)}: pass [Conv1x1(w), …]") from None
+    for i, e in enumerate(found):
+        if isinstance(e, (Conv1x1, QConv1x1, Step, Sequential)):
+            continue
+        hint = ""
+        if isinstance(e, type) and issubclass(e, (Step, Layer, Sequential)):
+            hint = f": write {e.__name__}(…)"
+        elif isinstance(e, (np.ndarray, list)):
+            hint = f": pass Conv1x1(elements[{i}])"
+        elif isinstance(e, (str, tuple)) or callable(e):
+            hint = ': an activation goes to the layer before it, as in Conv1x1(w, bias, activation="relu")'
+        raise TypeError(
+            f"element {i} is {' '.join(spelled(e).split())}; expected Conv1x1 or QConv1x1, ArgMax or another "
+            f"Sequential{hint}"
+        )
+    return found
+
+
+def _told(e: Element) -> checks.Element:
+    """What a chain has to know of it."""
+    if isinstance(e, Sequential):
+        whole: checks.Element = _STATE.__get__(e)[2].whole
+        return whole
+    if isinstance(e, ArgMax):
+        labels = ArgMax.labels.__get__(e)
+        drops = "drops the channel axis, so that nothing can follow it: put it at the end"
+        return checks.Element(repr(e), None if labels is None else len(labels), 1, ends=drops)
+    spec = e._spec
+    takes = gives = "floats"
+    if spec.quantised is not None:
+        takes, gives = str(spec.requantize[4]), str(spec.dtype)  # type: ignore[index]
+    drops = "" if spec.keep_axis else "has a vector of weights and drops the channel axis: give the weights as w[None]"
+    channels = spec.weight.shape[1] * spec.groups, spec.weight.shape[0]
+    return checks.Element(repr(e), *channels, spec.channel_axis, spec.stride, takes, gives, drops)
+
+
+def _along(e: Element, axis: int) -> Element:
+    """The element, or one like it whose channels are on that axis."""
+    if isinstance(e, Step) or e.channel_axis == axis:
+        return e
+    rebuilt, (number, cls, parts, options, *more), *_ = e.__reduce__()
+    return rebuilt(number, cls, parts, options | {"channel_axis": axis}, *more)  # type: ignore[no-any-return]
+
+
+def _unrolled(elements: Iterable[Element], skip: bool) -> tuple[checks.Step, ...]:
+    """The steps of a chain, those of chains in it among them."""
+    steps: list[checks.Step] = []
+    for e in elements:
+        if isinstance(e, Sequential):
+            before = len(steps)
+            inner: tuple[checks.Step, ...] = _STATE.__get__(e)[2].steps
+            steps += [s if s.adds is None else s._replace(adds=s.adds + before) for s in inner]
+        elif isinstance(e, ArgMax):
+            labels = ArgMax.labels.__get__(e)
+            steps.append(checks.Step(e, 1, None if labels is None else labels.dtype, False, True, labels is None))
+        else:
+            spec = e._spec
+            has_parts = any(
+                t is not None and is_complex(t)
+                for t in (spec.weight.dtype, None if spec.bias is None else spec.bias.dtype, spec.dtype)
+            )
+            steps.append(checks.Step(e, len(spec.weight), spec.dtype, has_parts, not spec.keep_axis))
+    if skip:
+        last = max(i for i, s in enumerate(steps) if isinstance(s.element, Layer))
+        steps[last] = steps[last]._replace(adds=0)
+    return tuple(steps)
+
+
+def _classes(steps: tuple[checks.Step, ...]) -> int | None:
+    """Among how many channels the result is, or the largest of them."""
+    *before, last = steps
+    if not isinstance(last.element, ArgMax):
+        return last.channels
+    labels = ArgMax.labels.__get__(last.element)
+    if labels is not None:
+        return len(labels)
+    return next((s.channels for s in reversed(before) if s.channels is not None), None)
+
+
+# --------------------------------------------------------------------------------------------------- calls
+
+
+def _strips(spec: checks.Spec, x: Array, position: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Boxes of pixels, of x and of the result without its channel axis, so small that no step has much of them."""
+    steps = geometry.strides_per_axis(x, position, spec.whole.stride)
+    grid = geometry.result_shape(x, position, steps, 1, True)
+    most = max(1, _STRIP // max(x.shape[position], *(s.channels or 1 for s in spec.steps)))
+    sides, inner = [*grid], math.prod(grid)
+    for axis in geometry.memory_order(x):
+        if inner <= most:
+            break
+        inner //= grid[axis]
+        sides[axis] = max(1, most // inner)
+    for corner in itertools.product(*(range(0, n, side) for n, side in zip(grid, sides, strict=True) if side)):
+        box = [slice(i, min(n, i + side)) for n, i, side in zip(grid, corner, sides, strict=True)]
+        of_x = [slice(s.start * n, (s.stop - 1) * n + 1) for s, n in zip(box, steps, strict=True)]
+        of_x[position] = slice(None)
+        yield tuple(of_x), tuple(box[:position] + box[position + 1 :])
+
+
+def _through(spec: checks.Spec, x: Array, out: Array | None, threads: int | None) -> Array:
+    """A call: all elements, one after another, over strips of pixels."""
+    position = geometry.axis(x, spec.channel_axis)
+    types = checks.types(spec, x, x.shape[position], out)
+    steps = geometry.strides_per_axis(x, position, spec.whole.stride)
+    drops, last = spec.steps[-1].drops, len(spec.steps) - 1
+    shape = geometry.result_shape(x, position, steps, checks.width(spec, x.shape[position]), not drops)
+    y = out
+    if y is None or np.may_share_memory(x, y):
+        y = geometry.empty_as(x, shape, types[-1], position)
+    residuals = {s.adds for s in spec.steps}
+    for of_x, box in _strips(spec, x, position) if y.size else ():
+        of_y: Any = (*box[:position], *([] if drops else [slice(None)]), *box[position:], ...)
+        pixels, given = x[of_x], {}
+        for i, (step, dtype) in enumerate(zip(spec.steps, types, strict=True)):
+            if i in residuals:
+                given[i] = pixels
+            if isinstance(step.element, ArgMax):
+                index: Any = pixels.argmax(position)
+                labels = ArgMax.labels.__get__(step.element)
+                y[of_y] = index if labels is None else labels[index]
+                continue
+            grid = geometry.strides_per_axis(pixels, position, step.element.stride)
+            wide = geometry.result_shape(pixels, position, grid, len(step.element._spec.weight), True)
+            to = y[of_y] if i == last else geometry.empty_as(pixels, wide, dtype, position)
+            residual = {} if step.adds is None else {"residual": given[step.adds]}
+            pixels = step.element(pixels, out=to, threads=threads, **residual)
+    if out is not None and y is not out:
+        out[...] = y
+    return y if out is None else out
+
+
+# -------------------------------------------------------------------------------------------------- in words
+
+
+def _table(net: Sequential) -> str:
+    """A chain, element by element: its channels, activation, parameters and operations for each pixel."""
+    rows, _ = _rows(net, "", net.in_channels)
+    head = ("element", "channels", "activation", "parameters", "FLOPs a pixel")
+    sums = [f"{sum(row[i] for row in rows):,}" for i in (3, 4)]
+    lines = [head, *((*row[:3], *(f"{n:,}" for n in row[3:])) for row in rows), ("sum", "", "", *sums)]
+    wide = [max(len(line[i]) for line in lines) for i in range(5)]
+    options = [net.channel_axis != -1 and f", channel_axis={net.channel_axis}", net.skip and ", skip=True"]
+    told = "".join(option for option in options if option)
+    steps = _STATE.__get__(net)[2].steps
+    gives = f"one of {_classes(steps) or 'them'}" if isinstance(steps[-1].element, ArgMax) else net.out_channels
+    text = [f"{type(net).__name__} {net.in_channels or 'any'} → {gives or 'as many'}{told}"]
+    for line in lines:
+        cells = [cell.ljust(n) if i < 3 else cell.rjust(n) for i, (cell, n) in enumerate(zip(line, wide, strict=True))]
+        text.append(f"  {'   '.join(cells)}".rstrip())
+    return "\n".join(text)
+
+
+def _rows(net: Sequential, number: str, width: int | None) -> tuple[list[Any], int | None]:
+    """Of each element what it is, its channels, activation, parameters and operations; and how many channels leave."""
+    rows: list[Any] = []
+    for i, e in enumerate(net):
+        name = f"{number}{i}  {type(e).__name__}"
+        if isinstance(e, Sequential):
+            inner, width = _rows(e, f"{number}{i}.", width)
+            rows += [(f"{name}{', skip' * e.skip}", "", "", 0, 0), *inner]
+        elif isinstance(e, Layer):
+            options = {"stride": e.stride, "groups": e.groups}
+            name += "".join(f", {n}={v}" for n, v in options.items() if v != 1)
+            activation = e.activation
+            if isinstance(activation, tuple):
+                activation = f"{activation[0]}({', '.join(f'{n:g}' for n in activation[1:])})"
+            bias = e._arrays()["bias"]
+            size = e._spec.weight.size
+            width = e.out_channels
+            channels = f"{e.in_channels} → {width}"
+            rows.append((name, channels, activation or "", size + (0 if bias is None else bias.size), 2 * size))
+        else:
+            rows.append((name, "" if width is None else str(width), "", 0, width or 0))
+    return rows, width
