@@ -23,6 +23,7 @@ with _in_a_line():
     from .runtime import get_num_threads, num_threads, set_num_threads, show_config
 
 if TYPE_CHECKING:
+    from .saving import load, save
     from .sequential import ArgMax, Sequential
 
 __version__ = "0.1.0"
@@ -37,18 +38,20 @@ __all__ = [
     "conv1x1_integer",
     "explain",
     "get_num_threads",
+    "load",
     "num_threads",
     "qlinear_conv1x1",
     "reference",
     "reference_integer",
     "reference_qlinear",
+    "save",
     "set_num_threads",
     "show_config",
 ]
 
 
 #: What is imported when it is asked for, and the file where it is.
-_LATER = {"ArgMax": "sequential", "Sequential": "sequential"}
+_LATER = {"ArgMax": "sequential", "Sequential": "sequential", "load": "saving", "save": "saving"}
 
 
 def _name_as_public(public: Any) -> Any:
