@@ -162,6 +162,9 @@ PyObject* layer_call(PyObject* self, PyObject* const* args, size_t nargsf, PyObj
     PyObject* result = call_with(values[0], values[1], values[2], values[3], false);
     if (result != Py_NotImplemented) return result;
     Py_DECREF(result);
+    result = call_package("conv1x1.elsewhere", "call", self, values[0], values[1], values[2], values[3]);
+    if (result != Py_NotImplemented) return result;
+    Py_DECREF(result);
     const auto made = py::reinterpret_steal<py::tuple>(
         call_package(quantized ? "conv1x1.checks.quantized" : "conv1x1.checks.floats", "call", state.spec.ptr(),
                      values[0], values[1], values[2], values[3]));

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import _conv1x1
 from .arithmetic import default_arithmetic
 from .checks import Activation, floats, quantized
 from .checks.arrays import Array, ArrayLike, DTypeLike, data_array
+from .elsewhere import module_for
+from .layers import layer_of
 
 _data_array = default_arithmetic(data_array)
 
@@ -15,7 +19,7 @@ def conv1x1(
     w: ArrayLike,
     bias: ArrayLike | None = None,
     *,
-    channel_axis: int = -1,
+    channel_axis: int | str = -1,
     stride: int | tuple[int, ...] = 1,
     groups: int = 1,
     activation: Activation = None,
@@ -36,7 +40,8 @@ def conv1x1(
         Pixels of any rank ≥ 1, with their channels on `channel_axis`: float16, bfloat16 (of the package ml_dtypes),
         float32, float64, complex64, complex128, bool or integers of 8 to 64 bits, with or without a sign; in any
         byte order. What offers DLPack in the CPU's memory, as tensors do, is read there. A masked array gives a masked
-        result: all of a pixel is masked where any of its channels is.
+        result: all of a pixel is masked where any of its channels is. A dask array gives one, lazily, and an
+        xarray.DataArray one with its coordinates: see `conv1x1.dask.called` and `conv1x1.xarray.apply`.
     w : array_like
         The filters: ``(K, C/groups)``; or as frameworks store them, ``(K, C/groups, 1, 1)`` (torch, ONNX; also with
         one or three 1s) and ``(1, 1, C/groups, K)`` (TensorFlow, Keras; likewise); or one filter, ``(1, 1, C)`` or
@@ -46,7 +51,7 @@ def conv1x1(
         ``(K,)``, added to the sums. Of any such type.
     channel_axis : int, default -1
         The axis of x that holds the channels: -1 for HWC and NHWC, 0 for CHW, 1 for NCHW, any other for the likes of
-        BIL. The layout is never guessed.
+        BIL. The layout is never guessed. For a DataArray also the name of a dimension.
     stride : int or tuple of int, default 1
         Take every stride-th pixel: for an int along the last two axes besides the channels (or the last, if there is
         only one), for a tuple along the last ``len(stride)``. For pixels in a row, (N, L, C), write ``stride=(2,)``:
@@ -184,9 +189,12 @@ def conv1x1(
     """
     y = _conv1x1.conv1x1(x, w, bias, channel_axis, stride, groups, activation, residual, dtype, out, threads)
     if y is NotImplemented:
-        x = _data_array(x, "x")
-        spec = floats.spec(w, bias, channel_axis, stride, groups, activation, dtype, x)
-        y = _conv1x1.Layer(spec)(x, residual=residual, out=out, threads=threads)
+        elsewhere = module_for(x)
+        a: Any = x if elsewhere else _data_array(x, "x")
+        axis = elsewhere.axis_number(x, channel_axis) if elsewhere else channel_axis
+        spec = floats.spec(w, bias, axis, stride, groups, activation, dtype, a)
+        layer = layer_of(spec) if elsewhere else _conv1x1.Layer(spec)
+        y = layer(a, residual=residual, out=out, threads=threads)
     return y  # type: ignore[no-any-return]
 
 

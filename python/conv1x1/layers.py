@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from . import _conv1x1
-from .checks import Activation, floats, kept
-from .checks.arrays import Array, ArrayLike, DTypeLike, spelled
+from .checks import Activation, Spec, floats, geometry, kept
+from .checks.arrays import Array, ArrayLike, DTypeLike, bfloat16, spelled
+from .elsewhere import Outline, nothing_of
 
 if TYPE_CHECKING:
     from inspect import Signature
@@ -83,8 +84,7 @@ class Layer(_conv1x1.Layer):
     @property
     def activation(self) -> Activation:
         """The activation, with its parameters where it has any, or None."""
-        name, a, b = self._spec.activation
-        return ("clip", a, b) if name == "clip" else ("leaky_relu", a) if name == "leaky_relu" else name or None
+        return _as_given(self._spec)
 
     def plan(self, x: ArrayLike, threads: int | None = None) -> dict[str, Any]:
         """How a call with this x would run: kernel, tile, threads and the like, to read.
@@ -128,6 +128,17 @@ class Layer(_conv1x1.Layer):
         """What has the filters as they were given, `weight` and `keep_axis`."""
         return self._spec
 
+    def _outline(self, x: Any) -> Outline:
+        """What comes of an x of another library, once its channels are sure to be those of the layer."""
+        spec = self._spec
+        position = geometry.check_channels(x, spec.channel_axis, spec.weight.shape[1], spec.groups)
+        steps = geometry.strides_per_axis(x, position, spec.stride)
+        name = self.plan(nothing_of(x, position))["dtype"]
+        dtype = np.dtype(bfloat16("x") if name == "bfloat16" else name)
+        rebuilt, (number, cls, arrays, options, *more), *_ = self.__reduce__()
+        unstrided = self if spec.stride == 1 else rebuilt(number, cls, arrays, options | {"stride": 1}, *more)
+        return Outline(position, steps, len(spec.weight), spec.keep_axis, dtype, unstrided)
+
     def _arrays(self) -> dict[str, Any]:
         """The arrays and scalars of NumPy that the layer is made of, or None, by the names of its arguments."""
         return {"w": told(Layer, self, "weight")["weight"]}
@@ -143,9 +154,19 @@ class Layer(_conv1x1.Layer):
 
     __getstate__ = own_state
 
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        """What tells layers apart, for dask: the type, and what it was made of."""
+        made, parts, state = self.__reduce__()
+        return made.__name__, parts, state
+
     def __reduce__(self) -> tuple[Any, ...]:
         arrays = {n: None if a is None else flat(np.asarray(a)) for n, a in self._arrays().items()}
         return self._rebuilt, (PICKLES, type(self), arrays, self._options()), self.__getstate__()
+
+
+def _as_given(spec: Spec) -> Activation:
+    name, a, b = spec.activation
+    return ("clip", a, b) if name == "clip" else ("leaky_relu", a) if name == "leaky_relu" else name or None
 
 
 def told(cls: type[Layer], layer: Layer, *names: str) -> dict[str, Any]:
@@ -251,6 +272,19 @@ class Conv1x1(Layer):
 
     def __repr__(self) -> str:
         return f"<Conv1x1 {self.in_channels} → {self.out_channels}{self._described()}>"
+
+
+def layer_of(spec: Spec) -> Conv1x1:
+    """The layer with these arguments."""
+    return Conv1x1(
+        spec.weight if spec.keep_axis else spec.weight[0],
+        spec.bias,
+        channel_axis=spec.channel_axis,
+        stride=spec.stride,
+        groups=spec.groups,
+        activation=_as_given(spec),
+        dtype=spec.dtype,
+    )
 
 
 _conv1x1.document_call(Conv1x1, "x, *, residual=None, out=None, threads=None", "The result, as `conv1x1` gives it.")

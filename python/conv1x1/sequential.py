@@ -13,6 +13,7 @@ import numpy as np
 from .checks import geometry, kept, shown
 from .checks import sequential as checks
 from .checks.arrays import Array, ArrayLike, is_complex, spelled
+from .elsewhere import Outline, module_for, nothing_of
 from .layers import PICKLES, Conv1x1, Flat, Layer, flat, own_state, unpickled
 from .quantized import QConv1x1
 
@@ -193,6 +194,8 @@ class Sequential:
 
     def __call__(self, x: ArrayLike, *, out: Array | None = None, threads: int | None = None) -> Array:
         """The result, as `Conv1x1` gives it."""
+        if module := module_for(x):
+            return module.called(self, x, None, out, threads)  # type: ignore[no-any-return]
         elements, _, spec, _ = _STATE.__get__(self)
         if len(spec.steps) == 1 and isinstance(elements[0], Layer) and spec.band_names is None:
             return elements[0](x, out=out, threads=threads)
@@ -234,6 +237,29 @@ class Sequential:
                 shape = geometry.result_shape(pixels, position, steps, step.element.out_channels, True)
                 pixels = geometry.empty_as(pixels, shape, dtype, position)
         return {"strip": strip, "elements": plans}
+
+    def _outline(self, x: Any) -> Outline:
+        """What comes of an x of another library, once its channels are sure to be those of the chain."""
+        elements, _, spec, _ = _STATE.__get__(self)
+        position = geometry.axis(x, spec.channel_axis)
+        checks.check_names(spec.band_names, x, position)
+        nothing = nothing_of(x, position)
+        checks.call(spec, nothing, None, None)
+        first = elements[0] if isinstance(elements[0], Step) else elements[0]._outline(nothing).unstrided
+        rebuilt, (number, cls, _, options), *_ = self.__reduce__()
+        return Outline(
+            position,
+            geometry.strides_per_axis(x, position, spec.whole.stride),
+            checks.width(spec, x.shape[position]),
+            not spec.steps[-1].drops,
+            checks.types(spec, nothing, x.shape[position], None)[-1],
+            self if first is elements[0] else rebuilt(number, cls, (first, *elements[1:]), options),
+        )
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        """What tells chains apart, for dask: what they are made of."""
+        _, parts, state = self.__reduce__()
+        return parts, state
 
     @property
     def in_channels(self) -> int | None:

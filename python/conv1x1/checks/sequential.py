@@ -235,7 +235,7 @@ def call(spec_: Spec, x: ArrayLike, out: Any, threads: Any) -> tuple[Array, Arra
     position = geometry.axis(a, spec_.channel_axis)
     if whole.in_channels is not None:
         geometry.check_channels(a, spec_.channel_axis, whole.in_channels, 1, taker="the chain takes")
-    _check_names(spec_.band_names, x, position)
+    check_names(spec_.band_names, x, position)
     place = position, geometry.strides_per_axis(a, position, whole.stride), width(spec_, a.shape[position])
     shape = geometry.result_shape(a, *place, not last.drops)
     if out is not None:
@@ -279,7 +279,7 @@ def _check_out(spec_: Spec, out: Any, shape: tuple[int, ...], channels: int) -> 
     floats.check_out(out, shape, last.dtype)
 
 
-def _check_names(expected: tuple[str, ...] | None, x: Any, position: int) -> None:
+def check_names(expected: tuple[str, ...] | None, x: Any, position: int) -> None:
     """Whether x, if it names its bands, names them as the chain does."""
     if expected is None or isinstance(x, np.ndarray):
         return
