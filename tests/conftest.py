@@ -94,6 +94,12 @@ def seed(request: pytest.FixtureRequest) -> int:
     return request.config.getoption("--seeds") or 0
 
 
+@pytest.fixture(autouse=True)
+def _plans_of_its_own() -> None:
+    """No plan has been tried yet that a test asks for, whatever ran before it."""
+    _conv1x1.forget_plans()
+
+
 @pytest.fixture(params=_conv1x1.config()["isas_supported"])
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """The test once for every instruction set of this machine."""

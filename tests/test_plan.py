@@ -33,6 +33,7 @@ KEYS = {
     "stages_x": bool,
     "scratches_y": bool,
     "scratch_bytes": int,
+    "tried": tuple,
 }
 
 
@@ -205,7 +206,8 @@ def test_the_list_of_kernels() -> None:
 
 def test_the_configuration() -> None:
     config = _conv1x1.config()
-    assert set(config) == {"compiler", "cpu", "isas_built", "isas_supported", "isa", "fused", "threads"}
+    names = "compiler cpu isas_built isas_supported isa fused threads tunes tried"
+    assert set(config) == {*names.split()}
     assert "portable" in config["isas_supported"]
     assert set(config["isas_supported"]) <= set(config["isas_built"])
     assert config["isa"] in config["isas_supported"]

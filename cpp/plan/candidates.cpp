@@ -246,6 +246,26 @@ Candidate choose_candidate(const Problem& p, const Machine& machine) {
   });
 }
 
+std::vector<Candidate> rivals(const Problem& p, const Machine& machine, const Candidate& chosen) {
+  const Costs& costs = machine.costs;
+  const bool small = p.groups * p.in_channels * p.out_channels * size_of(p.arithmetic) <= costs.small_panels;
+  const auto moves_alike = [](const Candidate& a, const Candidate& b) {
+    return a.orientation == b.orientation && a.stage_x == b.stage_x && a.scratch_y == b.scratch_y;
+  };
+  const auto worth_it = [&](const Candidate& c) {
+    const bool same = moves_alike(c, chosen) && c.family == chosen.family && c.vectors == chosen.vectors;
+    const bool panels = c.family->operand == chosen.family->operand && c.family->width == chosen.family->width;
+    return !same && c.method == chosen.method && c.cycles <= costs.worth_trying * chosen.cycles && (panels || small);
+  };
+  std::vector<Candidate> all = candidates(p, machine), best;
+  std::sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) { return a.cycles < b.cycles; });
+  for (const Candidate& c : all) {
+    const bool first = std::none_of(best.begin(), best.end(), [&](const Candidate& o) { return moves_alike(o, c); });
+    if (worth_it(c) && (c.unusual == 0 || (c.unusual == 1 && first))) best.push_back(c);
+  }
+  return best;
+}
+
 const MultiplyFamily* any_family(const Problem& p, const KernelTable& table) {
   const MultiplyFamily* family = table.families;
   while (traits(family->operand).sums != p.arithmetic) ++family;

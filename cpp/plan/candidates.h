@@ -27,6 +27,10 @@ std::vector<Candidate> candidates(const Problem&, const Machine&, bool all = tru
 // The one that make_plan takes: as the machine's restriction says as far as that fits, then usual, then cheapest.
 Candidate choose_candidate(const Problem&, const Machine&);
 
+// Others that may turn out better than that one, the cheapest first: forecast to take little longer, with the same
+// panels or with small ones. Of those that move something that is not usual, the cheapest of each kind.
+std::vector<Candidate> rivals(const Problem&, const Machine&, const Candidate& chosen);
+
 // The first family whose sums are the problem's.
 const MultiplyFamily* any_family(const Problem&, const KernelTable&);
 

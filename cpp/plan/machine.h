@@ -28,6 +28,9 @@ struct Restriction {
 
   // Whether it has a say in what multiplies and what is moved.
   bool chooses() const { return method || orientation || family || stage_x || scratch_y; }
+
+  // Whether it has a say in anything.
+  bool restricts() const { return chooses() || tile_pixels || chunk_filters; }
 };
 
 struct Machine {

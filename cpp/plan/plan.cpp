@@ -56,4 +56,13 @@ Plan make_plan(const Problem& p, const Machine& machine, int max_threads, const 
   return complete(p, machine, max_threads, candidate);
 }
 
+std::vector<Plan> plans_to_try(const Problem& p, const Machine& machine, int max_threads, size_t most) {
+  const DefaultArithmetic arithmetic_mode;
+  std::vector<Plan> plans = {complete(p, machine, max_threads, choose(p, machine))};
+  if (plans[0].tiles == 0 || machine.only.restricts()) return plans;
+  for (const Candidate& candidate : rivals(p, machine, plans[0]))
+    if (plans.size() < most) plans.push_back(complete(p, machine, max_threads, candidate));
+  return plans;
+}
+
 }  // namespace conv1x1

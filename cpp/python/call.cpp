@@ -19,21 +19,24 @@ namespace {
 struct Planned {
   Data data;
   Form form;
-  std::shared_ptr<const Prepared> prepared;
+  std::shared_ptr<Prepared> prepared;
 };
 
 // As `compute`.
 std::optional<bool> run_planned(const Settings& s, const Weights& weights, const Planned& planned, bool pinned) {
-  const Plan& plan = planned.prepared->plan;
-  if (plan.tiles == 0) return true;  // and nothing is packed, which 2**40 filters of no channels would take long to
-  const bool releases = plan.microseconds >= microseconds_worth_releasing;
+  Prepared& prepared = *planned.prepared;
+  // Nothing is packed then, which 2**40 filters of no channels would take long to.
+  if (prepared.plan.tiles == 0) return true;
+  const bool releases = prepared.plan.microseconds >= microseconds_worth_releasing;
   if (releases && !pinned) return std::nullopt;
-  const Layer layer{planned.data, &planned.prepared->problem, &plan,
+  Turn turn(prepared);
+  const Plan& plan = turn.plan();
+  const Layer layer{planned.data, &prepared.problem, &plan,
                     &weights.packed(plan.family->operand, plan.family->width, planned.form), s.epilogue};
-  if (!releases) return convolve(layer, nullptr, nullptr);
+  if (!releases) return turn.run(layer, nullptr, nullptr);
   WithoutGil without_gil;
   Interruption interruption(without_gil);
-  return convolve(layer, Interruption::asked, &interruption);
+  return turn.run(layer, Interruption::asked, &interruption);
 }
 
 }  // namespace

@@ -142,7 +142,7 @@ void restrict_to(const std::optional<std::string>& isa, const std::optional<std:
   wanted.only.tile_pixels = tile_pixels.value_or(0);
   wanted.only.chunk_filters = chunk_filters.value_or(0);
   selection() = wanted;
-  forget_plans();
+  restrict_plans(wanted.isa != default_isa() || wanted.only.restricts());
 }
 
 py::dict config() {
@@ -159,6 +159,8 @@ py::dict config() {
   d["isa"] = isa_name(selection().isa);
   d["fused"] = machine().table->fused;
   d["threads"] = get_num_threads();
+  d["tunes"] = tunes();
+  d["tried"] = all_trials();
   return d;
 }
 

@@ -187,11 +187,6 @@ PyObject* layer_spec(PyObject* self, void*) {
   return call_package("conv1x1.checks", "shown", reinterpret_cast<LayerObject*>(self)->state->spec.ptr());
 }
 
-std::string plan_kernel(const Plan& plan, DType arithmetic) {
-  if (plan.method == Method::multiply) return kernel_name(*plan.family, plan.table->isa, plan.vectors);
-  return kernel_name(special_methods[static_cast<size_t>(plan.method) - 1], arithmetic, plan.table->isa);
-}
-
 // layer._plan(x, residual, out, threads): how a call with these (canonical) arguments would run.
 PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
@@ -224,16 +219,14 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     if (form == Form::plain && !x.is_complex) y.is_complex = residual.is_complex = false;  // the real part
     const auto prepared =
         prepare({s, *state.weights, form, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads});
-    const Plan& plan = prepared->plan;
+    const Plan& plan = prepared->settled_plan();
     const Isa isa = plan.table->isa;
     py::dict d;
-    d["kernel"] = plan_kernel(plan, types.arithmetic);
+    d["kernel"] = kernel_name(plan, types.arithmetic);
     d["isa"] = isa_name(isa);
     d["arithmetic"] = type_name(types.arithmetic);
     d["dtype"] = type_name(ElementType{types.result, is_complex});
-    d["orientation"] = plan.method == Method::few_filters    ? "few_filters"
-                       : plan.method == Method::few_channels ? "few_channels"
-                                                             : orientation_name(plan.orientation);
+    d["orientation"] = orientation_name(plan);
     d["order"] = order_name(plan.order);
     d["rows"] = static_cast<int>(plan.family->max_rows[plan.vectors - 1]);
     d["lanes"] = plan.vectors * plan.family->width;
@@ -254,6 +247,7 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     d["stages_x"] = plan.stage_x;
     d["scratches_y"] = plan.scratch_y;
     d["scratch_bytes"] = plan.scratch_bytes;
+    d["tried"] = trials_of(*prepared);
     return d.release().ptr();
   });
 }

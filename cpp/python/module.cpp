@@ -10,6 +10,7 @@
 #include "functions.h"
 #include "introspection.h"
 #include "layer.h"
+#include "prepared.h"
 #include "selection.h"
 #include "system/limits.h"
 #include "system/thread_pool.h"
@@ -26,6 +27,7 @@ PYBIND11_MODULE(_conv1x1, m) {
   m.def("restrict", restrict_to, py::arg("isa") = py::none(), py::arg("kernel") = py::none(),
         py::arg("orientation") = py::none(), py::arg("stages_x") = py::none(), py::arg("scratches_y") = py::none(),
         py::arg("tile_pixels") = py::none(), py::arg("chunk_filters") = py::none());
+  m.def("forget_plans", forget_plans);
   m.def("config", config);
   m.def(
       "know_bfloat16",
@@ -43,6 +45,7 @@ PYBIND11_MODULE(_conv1x1, m) {
   m.def("cgroup_cpus", cgroup_cpus, py::arg("root"));
   try {
     selection();
+    tunes();
     get_num_threads();
   } catch (const std::invalid_argument& error) {  // an environment variable, which need not be text
     throw py::import_error(py::reinterpret_steal<py::str>(

@@ -1,5 +1,8 @@
 #include "prepared.h"
 
+#include <time.h>
+
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -9,10 +12,21 @@ namespace conv1x1 {
 
 namespace {
 
-// Never destroyed: see cpu.cpp.
-auto& slots = *new std::array<std::shared_ptr<const Prepared>, 256>;
+// Of a call's forecast: below, what the better plan saves is less than the looks at the clock and the packing cost.
+constexpr double microseconds_worth_tuning = 4;
 
-[[gnu::noinline]] std::shared_ptr<const Prepared> made(const Asked& asked, const ptrdiff_t* key, size_t length) {
+using Slots = std::array<std::shared_ptr<Prepared>, 256>;
+
+// Of calls as users make them, and of calls while tests or measurements restrict the plans, which leave the former as
+// they are. Never destroyed: see cpu.cpp.
+Slots &usual = *new Slots, &restricted = *new Slots;
+Slots* slots = &usual;
+
+void clear(Slots& all) {
+  for (auto& slot : all) slot.reset();
+}
+
+[[gnu::noinline]] std::shared_ptr<Prepared> made(const Asked& asked, const ptrdiff_t* key, size_t length) {
   const Settings& s = asked.settings;
   const Geometry& g = asked.geometry;
   auto prepared = std::make_shared<Prepared>();
@@ -22,13 +36,47 @@ auto& slots = *new std::array<std::shared_ptr<const Prepared>, 256>;
                          asked.weights.groups, s.out_channels, asked.form, asked.weights.has_bias());
   problem.quantized = s.factors.quantized;
   problem.narrow_weights = asked.weights.narrow();
+  prepared->threads = asked.threads;
   prepared->plan = make_plan(problem, machine(), asked.threads);
+  prepared->tunes =
+      tunes() && !selection().only.restricts() && prepared->plan.microseconds >= microseconds_worth_tuning;
   return prepared;
+}
+
+double microseconds_of(clockid_t clock) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return 1e6 * static_cast<double>(now.tv_sec) + 1e-3 * static_cast<double>(now.tv_nsec);
 }
 
 }  // namespace
 
-std::shared_ptr<const Prepared> prepare(const Asked& asked) {
+void Turn::take_turn() {
+  if (!prepared_.called) {
+    prepared_.called = true;
+    return;
+  }
+  std::unique_ptr<Tried>& tried = prepared_.tried;
+  if (!tried) {
+    std::vector<Plan> plans = plans_to_try(prepared_.problem, machine(), prepared_.threads, Trials::most_candidates);
+    const size_t count = plans.size();
+    tried.reset(new Tried{std::move(plans), Trials(count)});
+  }
+  candidate_ = tried->trials.next();
+  timed_ = !tried->trials.settled();
+  plan_ = &tried->plans[candidate_];
+}
+
+bool Turn::run_timed(const Layer& layer, bool (*stop)(void*), void* stop_context) {
+  // What one thread takes does not count the time that the system gives to others.
+  const clockid_t clock = prepared_.plan.threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
+  const double start = microseconds_of(clock);
+  const bool done = convolve(layer, stop, stop_context);
+  if (done) microseconds_ = std::max(microseconds_of(clock) - start, 0.0);
+  return done;
+}
+
+std::shared_ptr<Prepared> prepare(const Asked& asked) {
   const Settings& s = asked.settings;
   const Weights& weights = asked.weights;
   const Geometry& g = asked.geometry;
@@ -56,14 +104,58 @@ std::shared_ptr<const Prepared> prepare(const Asked& asked) {
 
   size_t hash = 0;
   for (size_t i = 0; i < n; ++i) hash = (hash ^ static_cast<size_t>(key[i])) * 0x9e3779b97f4a7c15u;
-  std::shared_ptr<const Prepared>& slot = slots[hash >> 56];
+  std::shared_ptr<Prepared>& slot = (*slots)[hash >> 56];
   if (!slot || slot->key.size() != n || std::memcmp(slot->key.data(), key, n * sizeof(ptrdiff_t)) != 0)
     slot = made(asked, key, n);
   return slot;
 }
 
+void restrict_plans(bool restricts) {
+  clear(restricted);
+  slots = restricts ? &restricted : &usual;
+}
+
 void forget_plans() {
-  for (auto& slot : slots) slot.reset();
+  clear(usual);
+  clear(restricted);
+}
+
+py::tuple trials_of(const Prepared& prepared) {
+  py::list list;
+  if (prepared.tried && prepared.tried->plans.size() > 1)
+    for (size_t i = 0; i < prepared.tried->plans.size(); ++i) {
+      const Plan& plan = prepared.tried->plans[i];
+      const Trials& trials = prepared.tried->trials;
+      py::dict d;
+      d["kernel"] = kernel_name(plan, prepared.problem.arithmetic);
+      d["orientation"] = orientation_name(plan);
+      d["stages_x"] = plan.stage_x;
+      d["scratches_y"] = plan.scratch_y;
+      d["threads"] = plan.threads;
+      d["calls"] = trials.times(i);
+      d["microseconds"] = trials.times(i) ? py::object(py::float_(trials.shortest(i))) : py::none();
+      d["chosen"] = trials.settled() && trials.next() == i;
+      list.append(d);
+    }
+  return py::tuple(list);
+}
+
+py::list all_trials() {
+  py::list list;
+  for (const auto& slot : *slots) {
+    if (!slot) continue;
+    const py::tuple trials = trials_of(*slot);
+    if (trials.empty()) continue;
+    const Problem& p = slot->problem;
+    py::dict d;
+    d["pixels"] = p.pixels * p.halves;
+    d["in_channels"] = p.in_channels * p.groups;
+    d["out_channels"] = p.out_channels * p.groups;
+    d["arithmetic"] = type_name(p.arithmetic);
+    d["trials"] = trials;
+    list.append(d);
+  }
+  return list;
 }
 
 }  // namespace conv1x1

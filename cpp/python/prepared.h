@@ -1,5 +1,11 @@
 // What calls of one shape share: the problem and its plan, made at the first such call and looked up by all others.
+//
+// Plans are measured. Where calls of a shape come again and are worth the two looks at a clock, the cost model's best
+// few plans take turns until one has shown to be the fastest (plan/trials.h). The GIL guards what they have taken so
+// far.
 #pragma once
+
+#include <pybind11/pybind11.h>
 
 #include <cstddef>
 #include <memory>
@@ -7,15 +13,64 @@
 
 #include "call/problem.h"
 #include "plan/plan.h"
+#include "plan/trials.h"
+#include "run/convolve.h"
 #include "settings.h"
 #include "weights/weights.h"
 
 namespace conv1x1 {
 
+namespace py = pybind11;
+
+struct Tried {
+  std::vector<Plan> plans;
+  Trials trials;
+};
+
 struct Prepared {
   std::vector<ptrdiff_t> key;
   Problem problem;
-  Plan plan;
+  int threads = 1;               // at most
+  Plan plan;                     // the cost model's own
+  bool tunes = false;            // whether others are tried too, from the second call on
+  bool called = false;           // once
+  std::unique_ptr<Tried> tried;  // from then on
+
+  // The one that calls run with: the model's own until another has shown to be faster.
+  const Plan& settled_plan() const {
+    return tried && tried->trials.settled() ? tried->plans[tried->trials.next()] : plan;
+  }
+};
+
+// One call's turn: the plan it runs with, and, where plans are on trial, what it takes. The GIL is held when it begins
+// and when it ends.
+class Turn {
+ public:
+  explicit Turn(Prepared& prepared) : prepared_(prepared), plan_(&prepared.plan) {
+    if (prepared.tunes) take_turn();
+  }
+  ~Turn() {
+    if (microseconds_ >= 0) prepared_.tried->trials.took(candidate_, microseconds_);
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+  const Plan& plan() const { return *plan_; }
+
+  // As `convolve`, of a layer with that plan. A call that is stopped, or raises, counts for nothing.
+  bool run(const Layer& layer, bool (*stop)(void*), void* stop_context) {
+    return timed_ ? run_timed(layer, stop, stop_context) : convolve(layer, stop, stop_context);
+  }
+
+ private:
+  void take_turn();
+  bool run_timed(const Layer&, bool (*stop)(void*), void* stop_context);
+
+  Prepared& prepared_;
+  const Plan* plan_;
+  size_t candidate_ = 0;
+  bool timed_ = false;
+  double microseconds_ = -1;
 };
 
 // One convolution of real numbers: all that its problem and plan depend on. Of the arrays that is types, shapes and
@@ -32,9 +87,19 @@ struct Asked {
 };
 
 // Of the most recent shapes it is there already. The GIL guards them; a call holds on to what it got.
-std::shared_ptr<const Prepared> prepare(const Asked&);
+std::shared_ptr<Prepared> prepare(const Asked&);
 
-// Plans are made anew: the kernels that they choose among are others.
+// From here on the kernels that plans choose among are others, or those of every day again, whose plans are still
+// there.
+void restrict_plans(bool restricts);
+
+// All plans are made anew, and nothing was tried yet.
 void forget_plans();
+
+// What was tried for calls of a shape, and what it took: a tuple of dicts, empty where nothing was.
+py::tuple trials_of(const Prepared&);
+
+// The same for all shapes that are there, the shapes as dicts.
+py::list all_trials();
 
 }  // namespace conv1x1

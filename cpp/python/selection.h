@@ -18,6 +18,10 @@ struct Selection {
 Isa default_isa();
 
 Selection& selection();
+
+// Whether plans are tried on real calls (prepared.h): unless the environment said CONV1X1_TUNE=off at import.
+bool tunes();
+
 Machine machine();
 
 // The instruction set that a family is of, met in the table of that one or of one that adds to it.
@@ -28,7 +32,10 @@ std::string kernel_name(const char* special_method, DType arithmetic, Isa);
 
 constexpr const char* special_methods[] = {"few_filters", "few_filters_lanes", "few_channels"};
 
+std::string kernel_name(const Plan&, DType arithmetic);
+
 const char* order_name(Order);
 const char* orientation_name(Orientation);
+const char* orientation_name(const Plan&);  // or the method, where that is for neither
 
 }  // namespace conv1x1

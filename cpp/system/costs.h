@@ -33,6 +33,11 @@ struct Costs {
   double flop_in_microsecond = 80e3, integer_flop_in_microsecond = 320e3, bytes_in_microsecond = 40e3;
   double worth_threads = 60;  // microseconds of work, below which waking another thread costs more than it brings
 
+  // Of plans that are tried on real calls: how many times the shortest forecast theirs may be, and what panels for
+  // them alone may take.
+  double worth_trying = 1.5;
+  size_t small_panels = size_t{128} << 10;
+
   // Caches.
   size_t first_level_bytes = 24000;        // what stays there while something else streams past it
   size_t l2_bytes = size_t{1} << 20;       // as the processor says, …

@@ -706,6 +706,39 @@ void test_trials() {
   check(left_behind.next() == 1, "what comes late changes nothing");
 }
 
+// The plans that calls take turns with: few, the model's own first, no two alike, and all with its bits.
+void test_plans_to_try() {
+  for (const KernelTable* table : fused_tables()) {
+    Machine machine{table, {}, cpu().costs};
+    for (const auto& [pixels, channels, filters] :
+         std::vector<std::array<size_t, 3>>{{196, 100, 20}, {49, 512, 512}, {500, 3, 3}, {50, 64, 2}}) {
+      Plain<float> plain(pixels, channels, filters);
+      const std::string what = " of " + std::to_string(channels) + " channels, " + isa_name(table->isa);
+      const std::vector<Plan> plans = plans_to_try(plain.problem, machine, 1, 6);
+      const Plan own = make_plan(plain.problem, machine, 1);
+      const auto alike = [](const Plan& a, const Plan& b) {
+        return a.method == b.method && a.orientation == b.orientation && a.family == b.family &&
+               a.vectors == b.vectors && a.stage_x == b.stage_x && a.scratch_y == b.scratch_y && a.threads == b.threads;
+      };
+      check(!plans.empty() && plans.size() <= 6 && alike(plans[0], own),
+            "the model's own plan is the first to be tried" + what);
+      check(table->isa == Isa::portable || filters < 20 || plans.size() > 2, "there are others to be tried" + what);
+      std::vector<float> y(plain.y.size());
+      for (size_t i = 0; i < plans.size(); ++i) {
+        for (size_t j = 0; j < i; ++j) check(!alike(plans[i], plans[j]), "no plan is tried twice" + what);
+        check(plans[i].cycles <= 2 * own.cycles, "no plan is tried that is forecast to take long" + what);
+        check(filters < 512 || plans[i].family->width == own.family->width, "large weights are packed once" + what);
+        convolve(plain.layer(plans[i], y), nullptr, nullptr);
+        check(y == plain.run(table, 1), "the same bits by every plan that is tried" + what);
+      }
+      machine.only.tile_pixels = 7;
+      check(plans_to_try(plain.problem, machine, 1, 6).size() == 1,
+            "where something is asked for, nothing else is tried");
+      machine.only = {};
+    }
+  }
+}
+
 }  // namespace
 }  // namespace conv1x1
 
@@ -726,6 +759,7 @@ int main(int count, char** arguments) {
   if (count <= 3) test_forks();  // an emulator of one process does not survive them
   test_stop();
   test_trials();
+  test_plans_to_try();
   test_scales_of_rows();
   test_weights_at_an_odd_address();
   test_every_kernel(count > 1 ? std::strtoul(arguments[1], nullptr, 10) : 300,

@@ -91,7 +91,9 @@ class Layer(_conv1x1.Layer):
 
         Its keys may change from version to version. Among them are ``"strided_axes"``, the axes of x along which
         pixels are left out, ``"memory_order"``, the axes of the result as they lie in memory, outermost first,
-        ``"kernel"`` and ``"threads"``.
+        ``"kernel"`` and ``"threads"``. Where calls of this shape come again, the best few plans take turns on them,
+        until one has shown to be the fastest: ``"tried"`` says which, and what they took. No bit depends on it, and the
+        environment variable ``CONV1X1_TUNE=off`` keeps it from happening.
 
         Parameters
         ----------

@@ -15,6 +15,7 @@ from .checks import positive_int
 
 _MOST_THREADS = 2**31 - 1
 _MOST_AT_ONCE = 2**31 - 1  # pixels and filters; more than there are means all
+_MOST_SHOWN = 20  # shapes whose plans were tried
 # Whose kernels an instruction set uses for all that it has none of its own for.
 _BUILDS_ON = {"avx512vnni": "avx512", "neondot": "neon"}
 # What the blocks of `restricted` ask for that have not ended, in the order in which they began.
@@ -169,6 +170,28 @@ def restricted(
             _conv1x1.restrict(**_restrictions[-1])
 
 
+def _plans(config: dict[str, Any]) -> str:
+    if not config["tunes"]:
+        return "as the cost model says, since CONV1X1_TUNE=off"
+    shapes = len(config["tried"])
+    return f"measured on real calls that come again; so far for {shapes} shape{'s' * (shapes != 1)}"
+
+
+def _tried(shape: dict[str, Any]) -> str:
+    """What was tried for calls of one shape, the shortest first, as a line."""
+    trials = sorted(shape["trials"], key=lambda t: (not t["chosen"], t["microseconds"] or float("inf")))
+
+    def took(trial: dict[str, Any]) -> str:
+        what = trial["kernel"] + " " + trial["orientation"].removeprefix("pixels_")
+        what += ", x staged" * trial["stages_x"] + ", y in scratch" * trial["scratches_y"]
+        what += f", {trial['threads']} threads" * (trial["threads"] > 1)
+        return f"{trial['microseconds']:.1f} µs {what}" if trial["calls"] else f"{what}: not yet"
+
+    size = f"{shape['pixels']:,} pixels, {shape['in_channels']} → {shape['out_channels']}, {shape['arithmetic']}"
+    state = "" if trials[0]["chosen"] else " (not settled)"
+    return f"{size}{state}: {'; '.join(map(took, trials))}"
+
+
 def show_config() -> None:
     """Print what this build is, what it found on this machine, and what it uses.
 
@@ -192,6 +215,9 @@ def show_config() -> None:
     names = [k["name"] for k in _conv1x1.kernels() if k["isa"] in isas]
     print(f"kernels: {len(names)} for {config['isa']}: {', '.join(names)}")
     print(f"threads: {config['threads']}")
+    print(f"plans: {_plans(config)}")
+    for shape in config["tried"][-_MOST_SHOWN:]:
+        print(f"  {_tried(shape)}")
     if not config["fused"]:
         print("this CPU has no fused multiply-add: products are rounded before they are added, so the last bits of")
         print("a result may differ from other machines'")

@@ -21,6 +21,7 @@ from .timing import Layer, arrays, check, clock, expected, repetitions
 _FEWEST_ROUNDS = 6  # fewer have no interval
 _READ_SIZES = (1 << 14, 1 << 27)  # smaller ones are over too soon for a clock; larger ones are memory as well
 _LEVELS = (1 << 14, 1 << 19, 1 << 27)  # in the first cache, in the second, in none
+_MOST_TRIALS = 40  # calls, after which any plan is settled
 _PAUSE = 2e-3  # seconds in which another library's threads stop to spin
 
 
@@ -90,6 +91,7 @@ def measure(
     y = np.empty(truth.shape, layer.result)
     candidates = [("conv1x1", Candidate("", lambda: run(x, out=y, threads=threads)))]
     candidates += [(name, c) for name, peer in peers.items() for c in peer.candidates(layer, layout, x, w)]
+    settle(run, x, threads, candidates[0][1].call)
     for name, candidate in candidates:
         check(name, layer, candidate.result(candidate.call()).reshape(truth.shape), truth)
     del truth
@@ -106,6 +108,26 @@ def measure(
             rivals[name] = rival
     kernel = run.plan(x, threads)["kernel"]
     return Row(layer, layout, float(np.median(times[:, 0])), peak, reads, kernel, len(times), rivals)
+
+
+def settle(run: Conv1x1, x: Array, threads: int, call: Callable[[], object]) -> None:
+    """Call a layer until it has settled on a plan, as it does in a long run.
+
+    Parameters
+    ----------
+    run : Conv1x1
+    x : ndarray
+    threads : int
+    call : callable
+        Calls the layer with that x.
+    """
+    call()
+    call()  # plans are tried from the second call on
+    for _ in range(_MOST_TRIALS):
+        tried = run.plan(x, threads)["tried"]
+        if not tried or any(t["chosen"] for t in tried):
+            break
+        call()
 
 
 def race(calls: Sequence[Callable[[], object]], seconds: float, rounds: int | None = None, pause: float = 0) -> Array:
