@@ -21,6 +21,7 @@ with _in_a_line():
     from .reference.floats import reference
     from .reference.quantized import reference_integer, reference_qlinear
     from .runtime import get_num_threads, num_threads, set_num_threads, show_config
+    from .streaming import stream
 
 if TYPE_CHECKING:
     from .saving import load, save
@@ -47,6 +48,7 @@ __all__ = [
     "save",
     "set_num_threads",
     "show_config",
+    "stream",
 ]
 
 
