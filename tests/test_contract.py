@@ -32,6 +32,7 @@ SCALES: dict[str, Any] = {
 OPTIONS: dict[str, Any] = {"channel_axis": -1, "stride": (1, 2), "activation": ("clip", -1e6, 1e6)}
 MAKERS: dict[str, Any] = {
     "of floats": lambda cls=Conv1x1, **more: cls(W.astype(np.float32), np.arange(4.0), **OPTIONS | more),
+    "centred": lambda cls=Conv1x1, **more: cls(W * 0.5, center=[20.25, 3, 1], **OPTIONS | more),
     "a vector": lambda cls=Conv1x1, **more: cls(W[0].astype(np.float32), [1.0], **OPTIONS | more),
     "complex": lambda cls=Conv1x1, **more: cls(W * 1j, np.arange(4) + 1j, **more),
     "quantised": lambda cls=QConv1x1, **more: cls(W, np.arange(4), **SCALES, **OPTIONS | more),

@@ -31,7 +31,7 @@ SHAPES = [  # pixels, channels, filters, groups
 ]
 
 #: Pixels, result and activation → SHA-256. Integers out of pixels of integers come of weights of int8; "quantised"
-#: results of zero points and a scale for each filter.
+#: results of zero points and a scale for each filter; "centred" ones of a number taken off each channel first.
 GOLDEN = {
     ("float32", "float32", None): "2c2769151ef3c8ce40da6fdb5b00c14c1d9ca7a7b8aaa42d967fae2f2e787237",
     ("float32", "float32", "relu6"): "b93bd44875eaa2d110193be973e363d6cf2aa3c342c0a5c99d27ba7531f2e05e",
@@ -68,6 +68,13 @@ GOLDEN = {
     ("uint64", "float64", None): "4665bd33b31592c82f516329f21841481e6bbb73b8bf1c4840faf0d95d0e4e99",
     ("int64", "int64", "relu"): "447f8fa6202a504007f5932035d8e8375f89cd6a542767b495358501760fcfa5",
     ("uint64", "int64", None): "6a84d3c2e9a4af33a1c5e02999b3c41b3e77ce2439f1ec520ce4782d42b0080d",
+    ("float32", "float32", "centred"): "03531fa1e2768ad99b590c86bf2acf74c161468ac219521bee90fc44b2c146db",
+    ("float64", "float64", "centred"): "9037f79c5ce21de9ba459aba7d4d687172e447e3dd101571646792c8d44d9804",
+    ("float16", "float16", "centred"): "f4d90e785c4d8086904f56ee15850f4670bda1090630551bb84328ebfb304161",
+    ("uint8", "float32", "centred"): "7c2f2ea566bfd0f66ff606f0604ba8d5b57ce41031753459d63c12c91b8e63e4",
+    ("uint16", "float32", "centred"): "4f76acb3b94762dad26f960ad6443e27fcd2fdd97a7b4433476c04df00e8cafe",
+    ("int8", "int32", "centred"): "8ed847a9f83742bc331214e614d2a094f9953758f99ea4ddbb3105d4bc1b0ced",
+    ("int64", "int64", "centred"): "1744281e7443d42248a2f2dbf63358755c0ab8ae75cff531d7302621a43661d6",
     ("uint8", "int32", "quantised"): "bfef36982eb2d5544918a8e8722719073258b705fbfeb764ab90f7e04c894755",
     ("uint8", "uint8", "quantised"): "4ec87c0afb9223d4f38d632eb45b8e5153c144fb90d41cf5d73e286288f84a7d",
     ("uint8", "int8", "quantised"): "fe7b2b2bf7f938d8415166dbda88340671ab3207a20ceb1fcbe1c20eab596517",
@@ -105,6 +112,8 @@ def pixels_of(x_type: str, *shape: int, seed: int) -> Any:
         return numbers(*shape, seed=seed, dtype=x_type)
     if x_type in WIDE:
         return (whole(*shape, seed=seed, most=2**35, dtype=np.int64) + 2**35 * (x_type == "uint64")).astype(x_type)
+    if x_type == "uint16":
+        return (whole(*shape, seed=seed, most=2**15, dtype=np.int32) + 2**15).astype(x_type)
     steps = whole(*shape, seed=seed, most=128, dtype=np.int8)
     return steps.view(x_type) if x_type.endswith("int8") else (steps / np.float32(128)).astype(x_type)
 
@@ -135,18 +144,30 @@ def convolution(case: Case, shape: tuple[int, int, int, int]) -> Convolution:
     if y_type in ("int32", "int64"):
         w, bias = np.floor(128 * w).astype(np.int8), np.floor(2**20 * bias).astype(np.int32)
     options: dict[str, Any] = {"groups": groups, "activation": activation}
+    center = None
+    if activation == "centred":
+        integers = x_type != y_type or x_type == "int64"
+        center = (
+            whole(channels, seed=9, most=2**7, dtype=np.int32) if integers else numbers(channels, seed=9, dtype=w_type)
+        )
+        options |= {"activation": None, "center": center}
 
     def once(x: Any, residual: Any, axis: int, out: Any = None, threads: Any = None) -> Any:
+        if center is not None:  # a layer alone has one
+            return Conv1x1(w, bias, channel_axis=axis, **options)(x, residual=residual, out=out, threads=threads)
         return conv1x1(x, w, bias, residual=residual, channel_axis=axis, out=out, threads=threads, **options)
 
     def definition() -> Any:
+        off = 0 if center is None else center
         if y_type in ("int32", "int64"):
-            y = summed(np.matmul, x.astype(np.int64), w.T.astype(np.int64), groups) + bias
+            y = summed(np.matmul, x.astype(np.int64) - off, w.T.astype(np.int64), groups) + bias
         else:
             order = lanes if channels // groups >= 32 and filters // groups <= 4 else chain
-            y = summed(order, x.astype(w_type), w.T, groups) + bias
+            y = summed(order, (x.astype(w_type) - off).astype(w_type), w.T, groups) + bias
         y = y if residual is None else y + residual
-        lo, hi = {None: (-np.inf, np.inf), "relu": (0, np.inf), "relu6": (0, 6)}[activation]
+        lo, hi = {"centred": (-np.inf, np.inf), None: (-np.inf, np.inf), "relu": (0, np.inf), "relu6": (0, 6)}[
+            activation
+        ]
         return np.clip(y, lo, hi).astype(y_type)
 
     return Convolution(
@@ -418,7 +439,7 @@ def summed(order: Callable[[Any, Any], Any], x: Any, w: Any, groups: int) -> Any
 
 
 def test_the_hashes_are_those_of_the_definition(case: Case) -> None:
-    if case[2] in (None, "relu", "relu6", "quantised"):
+    if case[2] in (None, "relu", "relu6", "centred", "quantised"):
         assert digest(convolution(case, shape).definition() for shape in SHAPES) == GOLDEN[case]
 
 

@@ -213,6 +213,22 @@ def test_every_type_staged_and_scattered(exact: Any, isa: str, x_type: str, at_e
 
 
 @pytest.mark.parametrize("x_type", PIXELS)
+def test_every_type_less_a_center(exact: Any, isa: str, x_type: str, at_end: bool) -> None:
+    """Converted in rows as they lie, turned or gathered, with short pixels several at a time."""
+    for (channels, filters), pixels, axis in product([(1, 3), (3, 4), (21, 9), (40, 2)], [5, 37], [-1, 0]):
+        for gap, step in [(0, 1), (3, 1), (0, -2)]:
+            fence = Fence(at_end, gap)
+            x = fence.read(turned(np.abs(exact(pixels, channels, most=1)).astype(x_type), axis))[::step, ::step]
+            channels_left = x.shape[axis]
+            w, center = exact(filters, channels_left), fence.packed(exact(channels_left, seed=3))
+            wanted = (np.moveaxis(x, axis, -1).astype(float) - center) @ w.T.astype(float)
+            out = fence.write(turned(wanted, axis).shape, "float32")
+            Conv1x1(w, center=center, channel_axis=axis)(x, out=out)
+            np.testing.assert_array_equal(np.moveaxis(out, axis, -1), wanted)
+            assert fence.intact()
+
+
+@pytest.mark.parametrize("x_type", PIXELS)
 def test_every_type_of_colour_pixels(exact: Any, isa: str, x_type: str, at_end: bool) -> None:
     """Few channels and few filters, contiguous, around the blocks they are taken apart in."""
     pixel_counts = [5, 513] if at_end else [129]

@@ -45,6 +45,7 @@ struct Problem {
   DType arithmetic = DType::float32;  // of the sums
   bool quantized = false;             // int32 sums become numbers of one byte in the kernel
   bool narrow_weights = false;        // each fits int8
+  bool centered = false;              // a number is taken off each channel before it is multiplied
   size_t halves = 1;  // 2: of complex pixels the real parts, then the imaginary ones, with the same filters
   size_t pixels = 0;  // in each half
   size_t groups = 1;

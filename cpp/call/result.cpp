@@ -66,12 +66,12 @@ Refusal choose_types(Range x, const Range* residual, const Factors& f, const DTy
     return Refusal::none;
   }
   const double channels = static_cast<double>(f.in_channels), added = residual ? residual->largest : 0;
-  const double pixel = range_of(x.dtype).largest, weight = range_of(f.weights).largest;
+  const double pixel = range_of(x.dtype).largest + f.largest_center, weight = range_of(f.weights).largest;
   const bool fits =
       !beyond(channels, pixel, weight, f.largest_bias, residual ? range_of(residual->dtype).largest : 0, int32_limit);
   if (!asked && !fits && size_of(x.dtype) == 1 && weight <= 255) return Refusal::beyond_int32;
   types.result = asked ? *asked : fits && !f.clamps_beyond_int32 ? DType::int32 : DType::int64;
-  const bool bytes = size_of(x.dtype) == 1 && f.largest <= 255;
+  const bool bytes = size_of(x.dtype) == 1 && f.largest <= 255 && !f.centered;
   const bool from_int32 = types.result != DType::float16 && types.result != DType::bfloat16;
   if (bytes && !residual && f.clamps_to_integers && from_int32 &&
       !beyond(channels, pixel, f.largest, f.largest_bias, 0, int32_limit)) {
@@ -79,14 +79,15 @@ Refusal choose_types(Range x, const Range* residual, const Factors& f, const DTy
     return Refusal::none;
   }
   types.arithmetic = is_integer(types.result) || types.result == DType::float64 ? DType::float64 : DType::float32;
-  return is_integer(types.result) && beyond(channels, x.largest, f.largest, f.largest_bias, added, exact_in_float64)
+  return is_integer(types.result) &&
+                 beyond(channels, x.largest + f.largest_center, f.largest, f.largest_bias, added, exact_in_float64)
              ? Refusal::inexact
              : Refusal::none;
 }
 
 Reach reach(Range x, const Range* residual, const Factors& f, Refusal refusal) {
   const bool by_type = refusal == Refusal::beyond_int32;
-  return {x.largest * (by_type ? range_of(f.weights).largest : f.largest),
+  return {(x.largest + f.largest_center) * (by_type ? range_of(f.weights).largest : f.largest),
           f.largest_bias + (residual ? residual->largest : 0), by_type ? int32_limit : exact_in_float64};
 }
 

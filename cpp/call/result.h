@@ -10,11 +10,13 @@ namespace conv1x1 {
 
 // What the types of a call depend on, besides its arrays and the result asked for.
 struct Factors {
-  bool integers = false;           // weights, and bias if there is one
+  bool integers = false;           // weights, and bias and centre if there are such
   DType weights = DType::float32;  // of integers: their type; for wide ones, the smallest that holds them
   double largest = 0;              // weight, in magnitude
   double largest_bias = 0;         // likewise
-  size_t in_channels = 0;          // in each group
+  double largest_center = 0;       // likewise
+  bool centered = false;
+  size_t in_channels = 0;  // in each group
   bool quantized = false;
   bool keeps_integers = true;      // the activation: none, or a clamp
   bool clamps_to_integers = true;  // none, or a clamp between whole numbers

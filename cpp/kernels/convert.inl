@@ -285,5 +285,23 @@ void add(const char* src, char* dst, size_t n) noexcept {
   for (size_t i = 0; i < n; ++i) to[i].value += from[i].value;
 }
 
+template <class S, class T>
+void center(const Center& a) noexcept {
+  const size_t rows = a.rows, length = a.length;
+  const Anywhere<T>* off = at<T>(a.center);
+  for (size_t i = 0; i < rows; ++i) {
+    const Anywhere<S>* from = at<S>(a.src + static_cast<ptrdiff_t>(i) * a.src_row);
+    Anywhere<T>* to = at<T>(a.dst + static_cast<ptrdiff_t>(i) * a.dst_row);
+    if (a.of_rows) {
+      const T one = off[i].value;
+#pragma GCC ivdep
+      for (size_t j = 0; j < length; ++j) to[j].value = converted<S, T>(from[j].value) - one;
+    } else {
+#pragma GCC ivdep
+      for (size_t j = 0; j < length; ++j) to[j].value = converted<S, T>(from[j].value) - off[j].value;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace conv1x1

@@ -182,6 +182,21 @@ constexpr size_t size_count = 4;  // tables by size are indexed by its logarithm
 // dst[i] = src[i] in another type, and dst[i] += src[i]. To integers values are rounded half to even and saturated, NaN
 // becomes 0; to smaller floats they are rounded half to even.
 using ConvertFn = void (*)(const char* src, char* dst, size_t n) noexcept;
+
+// Rows of contiguous elements converted, each less its centre: dst(i, j) = src(i, j) - center(of_rows ? i : j). Numbers
+// that are not converted may stay where they are.
+struct Center {
+  const char* src;
+  ptrdiff_t src_row;
+  char* dst;
+  ptrdiff_t dst_row;
+  size_t rows, length;
+  const char* center;  // contiguous, in the type of the sums
+  bool of_rows;
+};
+
+using CenterFn = void (*)(const Center&) noexcept;
+
 using ActivateFn = void (*)(char* y, size_t n, Activation, double a, double b) noexcept;  // in place, contiguous
 
 // The largest magnitude of contiguous integers, at any address; what is beyond int64 counts as its largest.
@@ -209,6 +224,7 @@ struct KernelTable {
   ConvertFn raise_int8;                         // int8 + 128 as uint8; and back
   LargestFn largest[dtype_count];               // null but for those that float64 does not hold, and uint32
   ConvertFn add[float_count];
+  CenterFn center[dtype_count][float_count];    // [from][sums]; null where it takes two steps
   MultiplyAddsFn multiply_adds[operand_count];  // null where there is no such kernel
   size_t multiply_adds_flop[operand_count];     // in a round
   ReadThroughFn read_through;                   // bytes: a multiple of 1024

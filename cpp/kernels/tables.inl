@@ -58,6 +58,11 @@ constexpr void offer_moves(KernelTable& t) {
   t.largest[index(DType::int64)] = largest<int64_t>, t.largest[index(DType::uint64)] = largest<uint64_t>;
   t.largest[index(DType::uint32)] = largest<uint32_t>;
   t.add[0] = add<float>, t.add[1] = add<double>;
+  t.center[index(DType::float32)][0] = center<float, float>,
+  t.center[index(DType::float64)][1] = center<double, double>;
+  t.center[index(DType::uint8)][0] = center<uint8_t, float>, t.center[index(DType::int8)][0] = center<int8_t, float>;
+  t.center[index(DType::uint16)][0] = center<uint16_t, float>,
+  t.center[index(DType::int16)][0] = center<int16_t, float>;
 }
 
 // The kernels of float sums, with vector types F and D.

@@ -30,7 +30,7 @@ class Moves {
     y_contiguous_ = rows_ ? p.y.channel == y_size || p.out_channels == 1 : inner_y(p.target) == y_size || p.pixels == 1;
     const bool broadcast = method == Method::multiply && rows_;  // numbers of x from anywhere
     const bool together = of.together == 1 || (rows_ && x_contiguous_ && p.in_channels % of.together == 0);
-    must_stage = !x_fits_ || !together || !(broadcast || x_contiguous_);
+    must_stage = !x_fits_ || !together || !(broadcast || x_contiguous_) || p.centered;
     must_scratch = !y_fits_ || !y_contiguous_;
     const bool far = broadcast && static_cast<size_t>(std::abs(p.x.channel)) >= costs.far_channel;
     stage = must_stage || far || short_runs(must_scratch ? p.source : p.all);
@@ -56,7 +56,7 @@ class Moves {
     const Moved y = y_contiguous_ ? Moved::straight : Moved::turned;
     const size_t size = size_of(p_.arithmetic) / traits(family_.operand).together;
     double of_pixel = 0;
-    if (staged) of_pixel += move_cycles(costs_, x, size, !x_fits_) * static_cast<double>(p_.in_channels);
+    if (staged) of_pixel += move_cycles(costs_, x, size, !x_fits_ || p_.centered) * static_cast<double>(p_.in_channels);
     if (scratched)
       of_pixel += move_cycles(costs_, y, size_of(p_.y.dtype), !y_fits_) * static_cast<double>(p_.out_channels);
     return of_pixel * static_cast<double>(p_.pixels);

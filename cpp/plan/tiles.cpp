@@ -172,7 +172,8 @@ void choose_pitches(Plan& plan, const Problem& p, const Costs& costs) {
   const auto dense = [&](const Side& side, size_t channels, const PixelAxes& axes, ptrdiff_t PixelAxis::*step) {
     const ptrdiff_t element = static_cast<ptrdiff_t>(size_of(side.dtype) * p.halves);
     const ptrdiff_t pixel = axes.empty() ? 0 : axes.back().*step;
-    return rows && p.groups == 1 && (side.dtype != p.arithmetic || p.halves == 2) && side.channel == element &&
+    const bool moves = side.dtype != p.arithmetic || p.halves == 2 || p.centered;
+    return rows && p.groups == 1 && moves && side.channel == element &&
            pixel == static_cast<ptrdiff_t>(channels) * element && channels % way != 0;
   };
   const size_t steps = ceil_div(plan.channel_block, traits(plan.family->operand).together);

@@ -138,7 +138,8 @@ PyObject* not_canonical() {
 }
 
 bool may_be_complex(const Settings& s, Types& types) {
-  if (s.epilogue.activation != Activation::none || s.factors.quantized || (s.result && !s.result->is_complex))
+  if (s.epilogue.activation != Activation::none || s.factors.quantized || s.factors.centered ||
+      (s.result && !s.result->is_complex))
     return false;
   if (types.result != DType::float64) types.result = DType::float32;
   return true;

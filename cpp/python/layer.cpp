@@ -47,7 +47,7 @@ void settle_factors(Settings& s, const Weights& weights) {
 std::unique_ptr<LayerState> make_state(py::tuple spec) {
   auto state = std::make_unique<LayerState>();
   Settings& s = state->settings;
-  const py::object weight = spec[0], bias = spec[1], requantize = spec[8];
+  const py::object weight = spec[0], bias = spec[1], requantize = spec[8], center = spec[10];
   py::object multipliers = py::none();
   s.channel_axis = spec[2].cast<int>();
   s.keep_axis = spec[3].cast<bool>();
@@ -72,29 +72,33 @@ std::unique_ptr<LayerState> make_state(py::tuple spec) {
     s.epilogue = {Activation::none, parts[1].cast<double>(), parts[2].cast<double>(), parts[3].cast<int>()};
     s.pixels = dtype_of(py::object(parts[4]).ptr()).value().dtype;
   }
-  for (PyObject* array : {weight.ptr(), bias.ptr(), multipliers.ptr()}) state->pins.add(array);
+  for (PyObject* array : {weight.ptr(), bias.ptr(), multipliers.ptr(), center.ptr()}) state->pins.add(array);
 
   Array filters;
-  const auto given = [&](const py::object& numbers, Array& a, int rank) {
+  const auto given = [&](const py::object& numbers, Array& a, int rank, size_t length) {
     if (numbers.is_none()) return Given{};
     if (!view(numbers.ptr(), a) || a.rank != rank || a.swapped || !contiguous(numbers.ptr()) ||
-        a.shape[0] != filters.shape[0] || !Weights::reads(a.dtype))
+        (rank == 1 && static_cast<size_t>(a.shape[0]) != length) || !Weights::reads(a.dtype))
       throw py::type_error(
-          "weight must be (K, C/groups), bias and multipliers (K,); all contiguous, in float32, float64, int32 or a "
-          "smaller type of integers, in this machine's byte order");
+          "weight must be (K, C/groups), bias and multipliers (K,), center (C,); all contiguous, in float32, float64, "
+          "int32 or a smaller type of integers, in this machine's byte order");
     return Given{a.data, a.dtype, a.is_complex};
   };
-  const Given of_weight = given(weight, filters, 2);
+  const Given of_weight = given(weight, filters, 2, 0);
   if (!of_weight.data) throw py::type_error("weight must be an array");
   if (groups == 0 || static_cast<size_t>(filters.shape[0]) % groups != 0)
     throw py::value_error("groups must divide the filters");
-  Array b, m;
-  const Given of_bias = given(bias, b, 1), of_scale = given(multipliers, m, 1);
-  if (of_scale.is_complex) throw py::type_error("multipliers are real numbers");
+  Array b, m, c;
   s.out_channels = static_cast<size_t>(filters.shape[0]);
+  const size_t in_channels = static_cast<size_t>(filters.shape[1]);
+  const Given of_bias = given(bias, b, 1, s.out_channels), of_scale = given(multipliers, m, 1, s.out_channels);
+  const Given of_channels = given(center, c, 1, groups * in_channels);
+  if (of_scale.is_complex) throw py::type_error("multipliers are real numbers");
+  if (of_channels.data && (of_channels.is_complex || of_weight.is_complex || of_bias.is_complex || of_scale.data))
+    throw py::type_error("there is a center of real numbers alone");
   const DefaultArithmetic arithmetic_mode;
-  state->weights = std::make_unique<Weights>(of_weight, of_bias, of_scale, groups, s.out_channels / groups,
-                                             static_cast<size_t>(filters.shape[1]));
+  state->weights = std::make_unique<Weights>(of_weight, of_bias, of_scale, groups, s.out_channels / groups, in_channels,
+                                             of_channels);
   settle_factors(s, *state->weights);
   s.is_complex = of_weight.is_complex || of_bias.is_complex || (s.result && s.result->is_complex);
   state->spec = std::move(spec);

@@ -36,6 +36,7 @@ void clear(Slots& all) {
                          asked.weights.groups, s.out_channels, asked.form, asked.weights.has_bias());
   problem.quantized = s.factors.quantized;
   problem.narrow_weights = asked.weights.narrow();
+  problem.centered = s.factors.centered;
   prepared->threads = asked.threads;
   prepared->plan = make_plan(problem, machine(), asked.threads);
   prepared->tunes =
@@ -88,7 +89,8 @@ std::shared_ptr<Prepared> prepare(const Asked& asked) {
   add(type_of(x) | type_of(y) << 8 | (residual ? type_of(*residual) + 1 : 0) << 16 |
       static_cast<size_t>(asked.arithmetic) << 24 | static_cast<size_t>(s.keep_axis) << 32 |
       static_cast<size_t>(weights.narrow()) << 33 | static_cast<size_t>(s.factors.quantized) << 34 |
-      static_cast<size_t>(weights.has_bias()) << 35 | static_cast<size_t>(asked.form) << 36);
+      static_cast<size_t>(weights.has_bias()) << 35 | static_cast<size_t>(asked.form) << 36 |
+      static_cast<size_t>(s.factors.centered) << 38);
   add(static_cast<size_t>(x.rank) << 32 | static_cast<size_t>(g.axis));
   add(weights.groups);
   add(s.out_channels);

@@ -14,7 +14,7 @@ bool colour(const Task& t, const End& from, const End& to) {
   const Problem& p = t.problem;
   const auto taken = [](DType type) { return type == DType::float32 || type == DType::uint8; };
   const bool clamps = t.epilogue.activation == Activation::clamp;
-  if (p.arithmetic != DType::float32 || !taken(p.x.dtype) || !taken(p.y.dtype) || p.adds_residual ||
+  if (p.centered || p.arithmetic != DType::float32 || !taken(p.x.dtype) || !taken(p.y.dtype) || p.adds_residual ||
       (t.epilogue.activation != Activation::none && !clamps))
     return false;
   const ColourFn kernel = t.plan.table->colour[p.x.dtype == DType::uint8][p.y.dtype == DType::uint8];
@@ -72,6 +72,8 @@ class InBlocks {
                       ? table_.activate[index(t.problem.arithmetic)]
                       : nullptr),
         epilogue_(t.epilogue),
+        center_(t.weights.center_at(t.group, 0)),
+        subtract_(table_.center[index(t.problem.arithmetic)][index(t.problem.arithmetic)]),
         kernel_(table_.few_channels[index(t.problem.arithmetic)]),
         f_(plain_filters<FewChannels>(t)) {}
 
@@ -79,6 +81,7 @@ class InBlocks {
     f_.pixels = n;
     f_.x_row = f_.out_row = static_cast<ptrdiff_t>(n * size_);
     f_.x = channels_of(x, n);
+    if (center_) take_center_off(n);
     const bool in_place = !to_y_ && (filters_ == 1 || (y_planes_ && !activate_));
     if (in_place && y_planes_) f_.out_row = y.channel;
     f_.out = in_place ? y.data : y_rows_;
@@ -109,6 +112,16 @@ class InBlocks {
     return from_x_ ? x_rows_ : apart;
   }
 
+  // Off the channels, which are copied where they lie in x itself.
+  void take_center_off(size_t n) {
+    const size_t row = n * size_;
+    for (size_t c = 0; f_.x != x_rows_ && c < channels_; ++c)
+      std::memcpy(x_rows_ + c * row, f_.x + static_cast<ptrdiff_t>(c) * f_.x_row, row);
+    f_.x = x_rows_;
+    f_.x_row = static_cast<ptrdiff_t>(row);
+    subtract_({x_rows_, f_.x_row, x_rows_, f_.x_row, channels_, n, center_, true});
+  }
+
   // From rows of sums to the results.
   void pixels_to(const Block& y, size_t n) {
     char* apart = y_rows_;
@@ -131,6 +144,8 @@ class InBlocks {
   const ConvertFn from_x_, to_y_;
   const ActivateFn activate_;
   const Epilogue& epilogue_;
+  const char* const center_;
+  const CenterFn subtract_;
   const FewChannelsFn kernel_;
   FewChannels f_;
   alignas(64) char x_rows_[most_rows * most * 8], x_raw_[most_rows * most * 8];
@@ -190,7 +205,7 @@ void in_box(const Task& t, char* scratch) {
 
 void few_channels(const Task& t, char* scratch) {
   if (t.pixels.boxed) return in_box(t, scratch);
-  planes(t.problem) ? in_planes(t) : whole_pixels(t, t.x, t.y);
+  planes(t.problem) && !t.problem.centered ? in_planes(t) : whole_pixels(t, t.x, t.y);
 }
 
 }  // namespace conv1x1

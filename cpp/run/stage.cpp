@@ -75,12 +75,89 @@ void stage_together(const Task& t, const Block& to) {
   }
 }
 
+// Takes the centre off rows of pixels or, where those are lanes, of channels. Short pixels without gaps are taken
+// several at a time.
+void subtract(const Task& t, CenterFn fn, Center rows, size_t row_bytes) {
+  const size_t together = t.weights.center_repeats;
+  const ptrdiff_t dense = static_cast<ptrdiff_t>(rows.length) * t.size();
+  if (!rows.of_rows && together > 1 && rows.length == t.problem.in_channels && rows.dst_row == dense &&
+      rows.src_row == static_cast<ptrdiff_t>(row_bytes)) {
+    Center most = rows, rest = rows;
+    most.rows = rows.rows / together;
+    most.length = rows.length * together;
+    most.src_row *= static_cast<ptrdiff_t>(together);
+    most.dst_row *= static_cast<ptrdiff_t>(together);
+    rest.src += static_cast<ptrdiff_t>(most.rows) * most.src_row;
+    rest.dst += static_cast<ptrdiff_t>(most.rows) * most.dst_row;
+    rest.length = rows.rows % together * rows.length;
+    rest.rows = 1;
+    fn(most);
+    return fn(rest);
+  }
+  if (!is_far(rows.src_row)) return fn(rows);
+  for (Center row = rows; row.rows > 0; --row.rows, row.src += row.src_row, row.dst += row.dst_row) {
+    if (row.rows > rows_ahead) ask_for(row.src + static_cast<ptrdiff_t>(rows_ahead) * row.src_row, row_bytes);
+    Center one = row;
+    one.rows = 1;
+    fn(one);
+    if (row.of_rows) row.center += t.size();
+  }
+}
+
+// In one step, where x's elements are converted in rows as they lie: contiguous along channels or, for lanes, pixels.
+bool convert_centered(const Task& t, const char* center, size_t channel, size_t channels, Block to) {
+  const Side& side = t.problem.x;
+  const size_t size = size_of(side.dtype);
+  const CenterFn fn = t.plan.table->center[index(side.dtype)][index(t.problem.arithmetic)];
+  if (!fn || side.swapped || t.pixels.boxed) return false;
+  const ptrdiff_t element = static_cast<ptrdiff_t>(size);
+  const PixelAxes& axes = t.problem.source;
+  if (t.rows() ? side.channel != element : !axes.empty() && axes.back().x != element) return false;
+  Runs runs(t.pixels.walk(axes), t.pixels.first, t.pixels.last);
+  for (Run run; runs.next(run); to.data += static_cast<ptrdiff_t>(run.n) * to.pixel) {
+    const char* x = channel_of(t, channel) + run.x;
+    const Center rows = t.rows() ? Center{x, run.x_step, to.data, to.pixel, run.n, channels, center, false}
+                                 : Center{x, t.x.channel, to.data, to.channel, channels, run.n, center, true};
+    subtract(t, fn, rows, rows.length * size);
+  }
+  return true;
+}
+
+// Else in parts that are still in the first-level cache when the centre is taken off: as many pixels, of whole rows of
+// a box, or channels.
+void move_centered(const Task& t, const char* center, size_t channel, size_t channels, const Block& to) {
+  if (convert_centered(t, center, channel, channels, to)) return;
+  constexpr size_t part_bytes = 16384, fewest = 32;
+  const CenterFn fn = t.plan.table->center[index(t.problem.arithmetic)][index(t.problem.arithmetic)];
+  const size_t size = static_cast<size_t>(t.size()), first = t.pixels.first, last = t.pixels.last;
+  const auto most = [&](size_t length) { return std::max(part_bytes / (length * size + 1), fewest); };
+  if (t.rows()) {
+    const size_t whole = t.pixels.boxed ? t.pixels.box[1].n : 1, part = (most(channels) + whole - 1) / whole * whole;
+    for (size_t p = first; p < last; p += part) {
+      const size_t n = std::min(part, last - p);
+      const Block at = to.at(static_cast<ptrdiff_t>(p - first) * to.pixel);
+      move_pixels(t, channel, channels, p, p + n, at);
+      subtract(t, fn, {at.data, at.pixel, at.data, at.pixel, n, channels, center, false}, channels * size);
+    }
+    return;
+  }
+  const size_t pixels = last - first, part = most(pixels);
+  for (size_t c = 0; c < channels; c += part) {
+    const size_t n = std::min(part, channels - c);
+    const Block at = to.at(static_cast<ptrdiff_t>(c) * to.channel);
+    move_pixels(t, channel + c, n, first, last, at);
+    fn({at.data, at.channel, at.data, at.channel, n, pixels, center + c * size, true});
+  }
+}
+
 }  // namespace
 
 void stage(const Task& t, size_t channel, size_t channels, const Block& to) {
   if (t.depth() > 1 && !t.rows()) return stage_together(t, to);
-  move_pixels(t, channel, channels, t.pixels.first, t.pixels.last,
-              {to.data, to.pixel, t.rows() ? element_size(t) : to.channel});
+  const Block numbers{to.data, to.pixel, t.rows() ? element_size(t) : to.channel};
+  if (const char* center = t.weights.center_at(t.group, channel))
+    return move_centered(t, center, channel, channels, numbers);
+  move_pixels(t, channel, channels, t.pixels.first, t.pixels.last, numbers);
 }
 
 }  // namespace conv1x1

@@ -136,14 +136,10 @@ void transfer(const KernelTable& table, const Move& asked, Elements from, Elemen
   if (straight(m) && !from.swapped && !to.swapped) {
     const bool gapless = m.src_i == static_cast<ptrdiff_t>(m.n_j) * s && m.dst_i == static_cast<ptrdiff_t>(m.n_j) * d;
     if (gapless) return convert(m.src, m.dst, m.n_i * m.n_j);
-    // Short rows on pages of their own are strangers to the hardware: they are asked for before their turn.
-    constexpr size_t ahead = 4;
-    const bool far = std::abs(m.src_i) >= 4096;
+    const bool far = is_far(m.src_i);
     for (size_t i = 0; i < m.n_i; ++i, m.src += m.src_i, m.dst += m.dst_i) {
-      if (far && i + ahead < m.n_i) {
-        for (size_t byte = 0; byte < m.n_j * from.size; byte += 64)
-          __builtin_prefetch(m.src + static_cast<ptrdiff_t>(ahead) * m.src_i + byte);
-      }
+      if (far && i + rows_ahead < m.n_i)
+        ask_for(m.src + static_cast<ptrdiff_t>(rows_ahead) * m.src_i, m.n_j * from.size);
       convert(m.src, m.dst, m.n_j);
     }
     return;

@@ -11,6 +11,14 @@ struct Elements {
   bool swapped = false;  // in the other byte order
 };
 
+// Rows on pages of their own are strangers to the hardware: those that are converted are asked for so many before their
+// turn.
+constexpr size_t rows_ahead = 4;
+inline bool is_far(ptrdiff_t row) { return row >= 4096 || row <= -4096; }
+inline void ask_for(const char* row, size_t bytes) {
+  for (size_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch(row + byte);
+}
+
 // dst(i, j) = src(i, j), converted (`convert` null: as it is). Nothing is as large as an array on the way.
 void transfer(const KernelTable&, const Move&, Elements from, Elements to, ConvertFn convert) noexcept;
 

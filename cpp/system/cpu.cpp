@@ -42,6 +42,7 @@ KernelTable avx512_table() {
   std::memcpy(table.join, plain.join, sizeof(plain.join));
   std::memcpy(table.convert, plain.convert, sizeof(plain.convert));
   std::memcpy(table.add, plain.add, sizeof(plain.add));
+  std::memcpy(table.center, plain.center, sizeof(plain.center));
   table.raise_int8 = plain.raise_int8;
   std::memcpy(table.largest, plain.largest, sizeof(plain.largest));
   return table;

@@ -149,7 +149,7 @@ void test_every_kernel(size_t cases, uint64_t seed) {
   std::fflush(stdout);  // before what goes wrong aborts
 
   std::mt19937_64 random(seed);  // its numbers are the standard's, the same everywhere
-  size_t ways = 0, quantized = 0, x[dtype_count] = {}, weight[dtype_count] = {}, sums[dtype_count] = {},
+  size_t ways = 0, quantized = 0, centered = 0, x[dtype_count] = {}, weight[dtype_count] = {}, sums[dtype_count] = {},
          result[dtype_count] = {};
   for (size_t i = 0; i < cases;) {
     uint8_t bytes[96];
@@ -159,6 +159,7 @@ void test_every_kernel(size_t cases, uint64_t seed) {
     ++i;
     ways += compared.ways;
     quantized += compared.quantized;
+    centered += compared.centered;
     ++x[size_t(compared.x)], ++weight[size_t(compared.weight)], ++sums[size_t(compared.sums)];
     ++result[size_t(compared.result)];
   }
@@ -177,6 +178,7 @@ void test_every_kernel(size_t cases, uint64_t seed) {
   for (const DType type : {DType::float32, DType::float64, DType::int32})
     check(sums[size_t(type)] * 10 >= cases, "enough sums of every type");
   check(quantized * 10 >= cases, "enough quantized ones");
+  check(centered * 10 >= cases, "enough with a centre");
 }
 
 // -------------------------------------------------------------------------------- what was found by it

@@ -24,11 +24,14 @@ T multiply_add(T a, T b, T c, bool fused) {
 template <class T>
 T Definition::sum(const std::vector<double>& pixel, size_t filter, const double* residual) const {
   const double* w = weight.data() + filter * in_channels;
+  const size_t first = filter / out_channels * in_channels;
   T sums[partials] = {};
   const bool lanes = summation_order(in_channels, out_channels) == Order::lanes;
   for (size_t c = 0; c < in_channels; ++c) {
     T& sum = sums[lanes ? c % partials : 0];
-    sum = multiply_add(static_cast<T>(w[c]), static_cast<T>(pixel[c]), sum, fused);
+    T x = static_cast<T>(pixel[c]);
+    if (!center.empty()) x -= static_cast<T>(center[first + c]);
+    sum = multiply_add(static_cast<T>(w[c]), x, sum, fused);
   }
   for (size_t half = lanes ? partials / 2 : 0; half > 0; half /= 2)
     for (size_t i = 0; i < half; ++i) sums[i] += sums[i + half];

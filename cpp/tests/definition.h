@@ -9,12 +9,12 @@
 
 namespace conv1x1 {
 
-// The channels in the order of summation, from zero; + bias, + residual, activation. Whole numbers are summed exactly,
-// and a quantized sum, modulo 2^32, is scaled, clamped, rounded, and its zero point added.
+// The channels, less their centres, in the order of summation, from zero; + bias, + residual, activation. Whole numbers
+// are summed exactly, and a quantized sum, modulo 2^32, is scaled, clamped, rounded, and its zero point added.
 struct Definition {
   size_t in_channels, out_channels;  // in each group
-  std::vector<double> weight, bias,
-      scale;  // rounded to their types; bias may be empty, and so is scale unless quantized
+  std::vector<double> weight, bias, scale,
+      center;  // rounded to their types; bias and centre may be empty, and so is scale unless quantized
   Epilogue epilogue;
   DType arithmetic;  // of the sums
   bool whole;        // all of it is, and the result too

@@ -226,7 +226,7 @@ Compared check_every_kernel(const uint8_t* data, size_t count) {
   const bool biased = bytes.one_in(2), adds = !quantized && bytes.one_in(2);
   const int reach = bytes.one_in(2) ? 255 : 127;  // of weights less their zero point
   Numerals weight(bytes, chosen.weight, g.filters() * g.in_channels), bias(bytes, chosen.bias, g.filters()),
-      scale(bytes, DType::float32, g.filters());
+      scale(bytes, DType::float32, g.filters()), center(bytes, chosen.weight, g.groups * g.in_channels);
   weight.fill([&] { return quantized ? numbers.whole(-reach, reach) : numbers.next(chosen.weight); });
   if (biased) bias.fill([&] { return numbers.next(chosen.bias); });
   if (quantized) {
@@ -235,8 +235,10 @@ Compared check_every_kernel(const uint8_t* data, size_t count) {
       return std::isfinite(number) ? number : 0;
     });
   }
+  const bool centered = !quantized && bytes.one_in(4);
+  if (centered) center.fill([&] { return numbers.next(chosen.weight); });
   const Weights weights(weight.given(), biased ? bias.given() : Given{}, quantized ? scale.given() : Given{}, g.groups,
-                        g.out_channels, g.in_channels);
+                        g.out_channels, g.in_channels, centered ? center.given() : Given{});
 
   const Epilogue epilogue = quantized ? some_quantization(bytes, *chosen.result) : some_activation(bytes);
   const Factors factors = factors_of(weights, epilogue);
@@ -253,15 +255,11 @@ Compared check_every_kernel(const uint8_t* data, size_t count) {
   Placed y(bytes, types.result, g.y_shape, Placed::Lies::anyhow);
 
   const bool whole = is_integer(x.dtype()) && factors.integers && (!adds || is_integer(residual.dtype()));
-  Definition definition{g.in_channels,
-                        g.out_channels,
-                        weight.values,
-                        bias.values,
-                        scale.values,
-                        epilogue,
-                        types.arithmetic,
-                        types.arithmetic == DType::int32 || (whole && is_integer(types.result)),
-                        false};
+  Definition definition{
+      g.in_channels, g.out_channels,   weight.values,
+      bias.values,   scale.values,     center.values,
+      epilogue,      types.arithmetic, types.arithmetic == DType::int32 || (whole && is_integer(types.result)),
+      false};
   std::vector<char> expected[2];  // y's memory: rounded twice, once
   std::vector<double> pixel(g.in_channels);
   for (const bool fused : {false, true}) {
@@ -284,6 +282,7 @@ Compared check_every_kernel(const uint8_t* data, size_t count) {
                                  static_cast<int>(g.axis), g.keep_axis, g.steps, g.groups, g.filters());
   problem.quantized = quantized;
   problem.narrow_weights = weights.narrow();
+  problem.centered = centered;
   constexpr int numbers_of_threads[] = {1, 1, 3, 64};
   const int threads = bytes.one_of(numbers_of_threads);
   const bool new_thread = bytes.one_in(8);  // whose scratch is no larger than it must be
@@ -292,7 +291,7 @@ Compared check_every_kernel(const uint8_t* data, size_t count) {
   machine.costs.l2_bytes = size_t{1} << (bytes.one_in(4) ? 13 : 20);  // small: more tiles, and blocks of channels
   if (bytes.one_in(4)) machine.only.tile_pixels = 1 + bytes.below(100);
   if (bytes.one_in(4)) machine.only.chunk_filters = 1 + bytes.below(40);
-  Compared compared{0, x.dtype(), chosen.weight, types.arithmetic, types.result, quantized};
+  Compared compared{0, x.dtype(), chosen.weight, types.arithmetic, types.result, quantized, centered};
 
   for_each_plan(problem, machine, threads, [&](Plan plan) {
     plan.threads = std::min(plan.threads, 3);  // who does which part does not matter
@@ -300,12 +299,13 @@ Compared check_every_kernel(const uint8_t* data, size_t count) {
       std::fprintf(stderr,
                    "%s: isa %s (fused %d), for %d threads, method %d, %zu vectors of %zu, orientation %d, staged %d, "
                    "scratch %d, tiles of %zu, chunks of %zu; "
-                   "%zu pixels, %zu groups of %zu -> %zu; %s x %s + %s%s, in %s -> %s\n",
+                   "%zu pixels, %zu groups of %zu -> %zu; %s%s x %s + %s%s, in %s -> %s\n",
                    what, isa_name(plan.table->isa), plan.table->fused, threads, static_cast<int>(plan.method),
                    plan.vectors, plan.family->width, static_cast<int>(plan.orientation), plan.stage_x, plan.scratch_y,
                    plan.tile_pixels, plan.chunk_filters, problem.pixels, g.groups, g.in_channels, g.out_channels,
-                   name(x.dtype()), name(chosen.weight), biased ? name(chosen.bias) : "nothing",
-                   adds ? " + a residual" : "", name(types.arithmetic), quantized ? "quantized" : name(types.result));
+                   name(x.dtype()), centered ? " less a centre" : "", name(chosen.weight),
+                   biased ? name(chosen.bias) : "nothing", adds ? " + a residual" : "", name(types.arithmetic),
+                   quantized ? "quantized" : name(types.result));
       std::fprintf(stderr, "bytes:");
       for (size_t i = 0; i < count; ++i) std::fprintf(stderr, " %02x", data[i]);
       std::fprintf(stderr, "\n");

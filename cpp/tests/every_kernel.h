@@ -17,7 +17,7 @@ namespace conv1x1 {
 struct Compared {
   size_t ways = 0;  // it was computed in; none where an exact sum cannot be promised
   DType x, weight, sums, result;
-  bool quantized;
+  bool quantized, centered;
 };
 
 // Where there shall be helpers, after make_pool().

@@ -119,6 +119,13 @@ void pack_floats(const PackedWeights& to, Form form, Given weight, Given bias) {
   pack_filters<T>(to, to.other, [&](size_t k) { return bias_of<T>(bias, Form::imaginary, k); });
 }
 
+template <class T>
+void pack_center(const PackedWeights& to, Given center) {
+  T* numbers = reinterpret_cast<T*>(to.center.get());
+  const size_t channels = to.groups * to.in_channels;
+  for (size_t c = 0; numbers && c < to.center_repeats * channels; ++c) numbers[c] = number<T>(center, c % channels);
+}
+
 void pack_integers(const PackedWeights& to, Given weight, Given bias, Given scale) {
   with_weights<double>(weight, Form::plain, to.in_channels, [&](auto weight_at) {
     traits(to.operand).weight == DType::int16 ? pack_panels<int16_t>(to, weight_at)
@@ -165,6 +172,10 @@ const char* PackedWeights::bias_at(size_t group, size_t filter, bool other_one) 
 
 const char* PackedWeights::scale_at(size_t group, size_t filter) const { return of_filter(scale, group, filter); }
 
+const char* PackedWeights::center_at(size_t group, size_t channel) const {
+  return center ? center.get() + (group * in_channels + channel) * size_of(traits(operand).sums) : nullptr;
+}
+
 bool Weights::reads(DType dtype) {
   switch (dtype) {
     case DType::float32:
@@ -181,16 +192,20 @@ bool Weights::reads(DType dtype) {
   }
 }
 
-Weights::Weights(Given weight, Given bias, Given scale, size_t groups_, size_t out_channels_, size_t in_channels_)
+Weights::Weights(Given weight, Given bias, Given scale, size_t groups_, size_t out_channels_, size_t in_channels_,
+                 Given center)
     : groups(groups_),
       out_channels(out_channels_),
       in_channels(in_channels_),
       weight_(weight),
       bias_(bias),
-      scale_(scale) {
+      scale_(scale),
+      center_(center) {
   factors_.in_channels = in_channels;
   factors_.quantized = scale.data != nullptr;
-  factors_.integers = is_integer(weight.dtype) && (!bias.data || is_integer(bias.dtype));
+  factors_.centered = center.data != nullptr;
+  factors_.integers =
+      is_integer(weight.dtype) && (!bias.data || is_integer(bias.dtype)) && (!center.data || is_integer(center.dtype));
   if (factors_.integers) look_at_integers();
 }
 
@@ -207,6 +222,8 @@ void Weights::look_at_integers() {
   }
   for (size_t k = 0; bias_.data && k < groups * out_channels; ++k)
     factors_.largest_bias = std::max(factors_.largest_bias, std::abs(bound_of(bias_, k)));
+  for (size_t c = 0; center_.data && c < groups * in_channels; ++c)
+    factors_.largest_center = std::max(factors_.largest_center, std::abs(bound_of(center_, c)));
   factors_.largest = std::max(-low, high);
   narrow_ = low >= -128 && high <= 127;
   // int32 stands for integers of any kind, as a list's are: then the smallest type that holds them counts.
@@ -256,8 +273,14 @@ std::unique_ptr<PackedWeights> Weights::pack(Operand operand, size_t width, Form
     packed->row_bytes = static_cast<ptrdiff_t>(round_up(packed->in_channels, partials) * size);
     packed->rows = allocate(product(groups * packed->out_channels, static_cast<size_t>(packed->row_bytes)));
   }
+  if (center_.data) {
+    constexpr size_t long_enough = 1024;
+    if (groups == 1) packed->center_repeats = std::max(long_enough / std::max<size_t>(in_channels, 1), size_t{1});
+    packed->center = allocate(product(product(groups * packed->center_repeats, in_channels), size));
+  }
   of.sums == DType::float64 ? pack_floats<double>(*packed, form, weight_, bias_)
                             : pack_floats<float>(*packed, form, weight_, bias_);
+  of.sums == DType::float64 ? pack_center<double>(*packed, center_) : pack_center<float>(*packed, center_);
   return packed;
 }
 

@@ -25,16 +25,19 @@ struct PackedWeights {
   Buffer panels;
   Buffer rows;  // where plain_rows says so: [groups * out_channels][in_channels, rounded up to whole partials]
   ptrdiff_t row_bytes = 0;
-  Buffer bias;   // null for none; [groups][out_channels, rounded up to whole panels], in the type of the sums
-  Buffer other;  // likewise; for quads: of pixels of the other type, which had 128 added or taken off; else of
-                 // imaginary parts
-  Buffer scale;  // of quantized sums, likewise; null for none
+  Buffer bias;    // null for none; [groups][out_channels, rounded up to whole panels], in the type of the sums
+  Buffer other;   // likewise; for quads: of pixels of the other type, which had 128 added or taken off; else of
+                  // imaginary parts
+  Buffer scale;   // of quantized sums, likewise; null for none
+  Buffer center;  // null for none; [groups][in_channels], in the type of the sums; of one group again and again
+  size_t center_repeats = 1;  // so often, for pixels of few channels to be taken together
 
   ptrdiff_t panel_bytes() const;
   const char* panel(size_t group, size_t filter) const;  // filter within its group, at its place in its panel
   const char* row(size_t group, size_t filter) const;
   const char* bias_at(size_t group, size_t filter, bool other_one = false) const;  // null for none
   const char* scale_at(size_t group, size_t filter) const;                         // null for none
+  const char* center_at(size_t group, size_t channel) const;                       // null for none
 
  private:
   const char* of_filter(const Buffer&, size_t group, size_t filter) const;
@@ -49,9 +52,11 @@ struct Given {
 
 class Weights {
  public:
-  // weight: (groups * out_channels, in_channels); bias, scale: (groups * out_channels) or null; at any address. They
-  // stay, unchanged, as long as this object. `scale` (float32) makes a quantized layer. Weight and bias may be complex.
-  Weights(Given weight, Given bias, Given scale, size_t groups, size_t out_channels, size_t in_channels);
+  // weight: (groups * out_channels, in_channels); bias, scale: (groups * out_channels) or null; center: (groups *
+  // in_channels) or null; at any address. They stay, unchanged, as long as this object. `scale` (float32) makes a
+  // quantized layer. Weight and bias may be complex, unless there is a centre.
+  Weights(Given weight, Given bias, Given scale, size_t groups, size_t out_channels, size_t in_channels,
+          Given center = {});
   ~Weights();
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
@@ -73,7 +78,7 @@ class Weights {
   std::unique_ptr<PackedWeights> pack(Operand, size_t width, Form) const;
   void look_at_integers();
 
-  Given weight_, bias_, scale_;
+  Given weight_, bias_, scale_, center_;
   Factors factors_;
   bool narrow_ = false;
   static constexpr size_t widths = 5;  // 1, 2, 4, 8, 16

@@ -53,7 +53,7 @@ def prepared(
     w, w_scale, bias = filters(layer, x_scale)
     arguments = {
         "w": w,
-        "bias": None if layer.bias is None else bias,
+        "bias": None if layer.bias is None and layer.center is None else bias,
         "x_scale": x_scale,
         "x_zero_point": x_zero_point,
         "w_scale": w_scale,
@@ -79,6 +79,7 @@ def real_valued(layer: Conv1x1, x: Array) -> Conv1x1:
         groups=layer.groups,
         activation=layer.activation,
         dtype=np.float64 if integers else None,
+        center=layer.center,
     )
 
 
@@ -186,6 +187,9 @@ def filters(layer: Conv1x1, x_scale: np.float32) -> tuple[Array, Array, Array]:
     """The filters in int8, their scales, and the bias in int32, for pixels of a scale."""
     w = np.atleast_2d(layer.weight).astype(np.float64)
     bias = np.zeros(len(w)) if layer.bias is None else layer.bias.astype(np.float64)
+    if layer.center is not None:  # what it takes off is the same for every pixel
+        of_groups = np.repeat(layer.center.astype(np.float64).reshape(layer.groups, -1), len(w) // layer.groups, axis=0)
+        bias = bias - (w * of_groups).sum(axis=1)
     # The scale of a filter also leaves its bias far inside int32; a filter of nothing but zeros can have any.
     needed = np.maximum(np.abs(w).max(axis=1, initial=0) / 127, np.abs(bias) / (float(x_scale) * 2**30))
     if not (needed <= float(_SINGLE.max)).all():

@@ -192,7 +192,7 @@ def conv1x1(
         elsewhere = module_for(x)
         a: Any = x if elsewhere else _data_array(x, "x")
         axis = elsewhere.axis_number(x, channel_axis) if elsewhere else channel_axis
-        spec = floats.spec(w, bias, axis, stride, groups, activation, dtype, a)
+        spec = floats.spec(w, bias, axis, stride, groups, activation, dtype, x=a)
         layer = layer_of(spec) if elsewhere else _conv1x1.Layer(spec)
         y = layer(a, residual=residual, out=out, threads=threads)
     return y  # type: ignore[no-any-return]

@@ -36,6 +36,8 @@ def _in_this_order(new: Callable[_P, QConv1x1]) -> Callable[_P, QConv1x1]:
                 "position: QConv1x1(w, bias, x_scale=…, x_zero_point=…, w_scale=…, w_zero_point=…, y_scale=…, "
                 "y_zero_point=…); ONNX's order is that of the function qlinear_conv1x1"
             )
+        if "center" in kwargs:
+            raise TypeError("QConv1x1 has no center: x_zero_point is what is taken off its pixels, all channels alike")
         return new(*args, **kwargs)
 
     return checked

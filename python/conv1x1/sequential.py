@@ -514,11 +514,12 @@ def _rows(net: Sequential, number: str, width: int | None) -> tuple[list[Any], i
             activation = e.activation
             if isinstance(activation, tuple):
                 activation = f"{activation[0]}({', '.join(f'{n:g}' for n in activation[1:])})"
-            bias = e._arrays()["bias"]
+            arrays = e._arrays()
             size = e._spec.weight.size
+            parameters = size + sum(a.size for a in map(arrays.get, ("bias", "center")) if a is not None)
             width = e.out_channels
             channels = f"{e.in_channels} → {width}"
-            rows.append((name, channels, activation or "", size + (0 if bias is None else bias.size), 2 * size))
+            rows.append((name, channels, activation or "", parameters, 2 * size))
         else:
             rows.append((name, "" if width is None else str(width), "", 0, width or 0))
     return rows, width

@@ -59,6 +59,7 @@ class Spec(NamedTuple):
     requantize: tuple[Array, float, float, int, np.dtype[Any]] | None = None
     #: Its arguments, in a form of `checks.quantized`.
     quantised: tuple[Any, Any] | None = None
+    center: Array | None = None  # (C,), like the bias but real
 
 
 def kept(spec_: Any) -> Any:

@@ -38,6 +38,7 @@ def spec(
     groups: Any,
     activation_: Any,
     dtype: DTypeLike | None,
+    center: ArrayLike | None = None,
     x: Array | None = None,
 ) -> Spec:
     """A layer's arguments, checked; x, where there is one, settles weights that have two readings."""
@@ -48,20 +49,33 @@ def spec(
     matrix, keep = weights.weight(
         w, groups, x, channel_axis, weights.Bias(None if bias is None else bias.shape, spelling)
     )
-    if bias is not None:
-        if bias.shape != matrix.shape[:1]:
-            hint = ": pass np.ravel(bias)" if bias.size == matrix.shape[0] else ""
-            if isinstance(given, (bool, np.bool_)):
-                hint = "" if given else ": pass bias=None"
-            elif bias.ndim == 0:
-                hint = f": pass np.full({matrix.shape[0]}, bias)"
-            raise ValueError(f"bias has shape {bias.shape}, expected ({matrix.shape[0]},), one number a filter{hint}")
-        bias = np.ascontiguousarray(bias)
     made = Spec(
-        matrix, bias, channel_axis, keep, geometry.stride(stride_), groups, activation(activation_), result_dtype(dtype)
+        matrix,
+        None if bias is None else _one_each(given, bias, "bias", len(matrix), "filter"),
+        channel_axis,
+        keep,
+        geometry.stride(stride_),
+        groups,
+        activation(activation_),
+        result_dtype(dtype),
     )
+    if center is not None:
+        off = weights.numbers(center, "center")
+        made = made._replace(center=_one_each(center, off, "center", matrix.shape[1] * groups, "channel"))
     check_complex(made)
     return made
+
+
+def _one_each(given: Any, a: Array, name: str, count: int, of: str) -> Array:
+    """What was given as the array `a`, once it is one number for each filter, or channel."""
+    if a.shape != (count,):
+        hint = f": pass np.ravel({name})" if a.size == count else ""
+        if isinstance(given, (bool, np.bool_)):
+            hint = "" if given else f": pass {name}=None"
+        elif a.ndim == 0:
+            hint = f": pass np.full({count}, {name})"
+        raise ValueError(f"{name} has shape {a.shape}, expected ({count},), one number a {of}{hint}")
+    return np.ascontiguousarray(a)
 
 
 def _meant(spec_: Spec, channels: int) -> list[str]:
@@ -115,7 +129,7 @@ def check_complex(spec_: Spec, x: Array | None = None, residual: Array | None = 
     """Whether a result of complex numbers is left complex, and no activation asked for, which is for real ones."""
     if spec_.requantize is not None:
         return  # check_sums says what it takes
-    arrays = {"x": x, "w": spec_.weight, "bias": spec_.bias, "residual": residual, "out": out}
+    arrays = {"x": x, "w": spec_.weight, "bias": spec_.bias, "center": spec_.center, "residual": residual, "out": out}
     found = [f"{name} has dtype {a.dtype}" for name, a in arrays.items() if a is not None and is_complex(a.dtype)]
     dtype = spec_.dtype if out is None else out.dtype
     real = dtype is not None and not is_complex(dtype)
@@ -125,6 +139,11 @@ def check_complex(spec_: Spec, x: Array | None = None, residual: Array | None = 
         raise TypeError(
             f"activation {spec_.activation[0]!r} is a function of real numbers, but {found[0]}: "
             "leave activation away, and apply a function of complex numbers to the result"
+        )
+    if found and spec_.center is not None:
+        raise TypeError(
+            f"center is taken off real numbers, with real weights, but {found[0]}: "
+            "leave center away, and take it off x, or w @ center off the bias"
         )
     if found and dtype is not None and real:
         instead = "complex128" if dtype.itemsize > 4 else "complex64"
@@ -149,6 +168,7 @@ def check_sums(spec_: Spec, x: Array, residual: Array | None, out: Array | None,
     channels, added = spec_.weight.shape[1], types["added"]
     taken = x[tuple(slice(None, None, step) for step in steps)]
     terms = f"{channels} channels of {_spread(taken)} with {types['weights']} weights"
+    terms += " and their center" if spec_.center is not None else ""
     terms += f" and up to {added:,} of bias and residual" if added else ""
     most = (types["limit"] - added) // max(types["product"], 1)
     which = f": at most {most} channels can" if most > 0 else "; no channels can"

@@ -31,6 +31,7 @@ def explain(
     activation: Activation = None,
     residual: ArrayLike | None = None,
     dtype: DTypeLike | None = None,
+    center: ArrayLike | None = None,
     at: int | tuple[int, ...] | None = None,
     filter: int = 0,
 ) -> Explanation:
@@ -45,6 +46,8 @@ def explain(
     x, w, bias, channel_axis, stride, groups, activation, residual, dtype
         As in `conv1x1`; of masked arrays, their data, and the text says where the mask hides the result. Only the
         pixel that is explained is read.
+    center
+        As in `Conv1x1`.
     at : int or tuple of int, optional
         The pixel of the result, one index for each of its axes besides the channels. Missing indices in front
         are 0, so that `(i, j)` is in the first image of a batch; negative ones count from the end.
@@ -87,7 +90,7 @@ def explain(
     """
     a = data_array(x, "x")
     given = {"x": a, "residual": residual}
-    spec = floats.spec(w, bias, channel_axis, stride, groups, activation, dtype, a)
+    spec = floats.spec(w, bias, channel_axis, stride, groups, activation, dtype, center, a)
     a, residual, _, _, _ = floats.call(spec, a, residual, None, None, numbers=False)
     place, shapes = _find(a, spec, at, filter)
     index = place.pixel[: place.channel_axis] + (place.filter,) * spec.keep_axis + place.pixel[place.channel_axis :]
@@ -101,16 +104,19 @@ def explain(
 
     integers = floats.sums_integers(spec, shown, added)
     per_group = spec.weight.shape[1]
-    channels = exact(np.ravel(shown)[place.first_channel : place.first_channel + per_group], integers)
+    seen = slice(place.first_channel, place.first_channel + per_group)
+    channels = exact(np.ravel(shown)[seen], integers)
+    off = None if spec.center is None else exact(spec.center[seen], integers)
+    factors = channels if off is None else channels - off
     weights = exact(spec.weight[place.filter], integers)
-    products = by_parts(np.multiply, weights, channels)
+    products = by_parts(np.multiply, weights, factors)
     one_bias = None if spec.bias is None else exact(spec.bias[place.filter], integers).item()
     one_residual = None if residual is None else exact(residual[index], integers).item()
     total = products.sum().item()
-    steps = steps_of(sum_of(weights, channels), total, one_bias, one_residual, spec, result.dtype)
+    steps = steps_of(sum_of(weights, factors), total, one_bias, one_residual, spec, result.dtype)
 
     results = math.prod(shapes["result"])
-    parameters = spec.weight.size + (0 if spec.bias is None else spec.bias.size)
+    parameters = sum(a.size for a in (spec.weight, spec.bias, spec.center) if a is not None)
     bytes_of_one = np.dtype(plan["arithmetic"]).itemsize * (2 if is_complex(weights.dtype) else 1)
     bytes_of_x = results // len(spec.weight) * a.shape[place.channel_axis] * a.itemsize
     return Explanation(
@@ -129,6 +135,7 @@ def explain(
         plan=plan,
         _spec=spec,
         _place=place,
+        _center=off,
         _bias=one_bias,
         _residual=one_residual,
         _dtypes=(str(a.dtype), str(result.dtype)),
@@ -148,8 +155,8 @@ class Explanation(Calculation):
     index, source : tuple of int
         Where the number stands in the result, and the pixel of x it comes from, without the channel axis.
     channels, weights, products : ndarray
-        The channels the filter looks at, its weights, and one times the other: in float64 or complex128, or where the
-        call sums integers, in int64, exactly.
+        The channels the filter looks at, its weights, and one (less its center) times the other: in float64 or
+        complex128, or where the call sums integers, in int64, exactly.
     steps : list of tuple
         The calculation line by line, from the sum to the value: name, arithmetic, result.
     value : float, complex or int

@@ -51,6 +51,7 @@ class Calculation:
     plan: dict[str, Any]
     _spec: Spec
     _place: Place
+    _center: Array | None  # of these channels
     _bias: complex | None
     _residual: complex | None
     _dtypes: tuple[str, str]  # of x and of the result
@@ -69,12 +70,18 @@ class Calculation:
     def _formula(self) -> str:
         y = f"y[{', '.join(map(str, self.index))}]" if self.index else "y"
         added = " + bias" * (self._bias is not None) + " + residual" * (self._residual is not None)
-        argument = f"Σ {self._slice_x(map(str, self.source))} · {self._w}{added}"
+        x = self._slice_x(map(str, self.source))
+        argument = f"Σ {x if self._center is None else f'({x} − center)'} · {self._w}{added}"
         return f"{y} = {activated(self._spec.activation, argument)} = {spell(self.value)}"
 
     @property
     def _w(self) -> str:
         return "w" if self._filters == 1 else f"filter {self._place.filter}"
+
+    @property
+    def _factors(self) -> Array:
+        """What the weights are multiplied by."""
+        return self.channels if self._center is None else self.channels - self._center
 
     @property
     def _filters(self) -> int:

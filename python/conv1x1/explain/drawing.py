@@ -47,7 +47,8 @@ def _calculation(e: Calculation) -> Iterator[str]:
     yield _text(40, 109, ";  ".join(f"{name}: {text}" for name, text in e._notes), 14, _MUTED, width=880)
 
     rows = both_ends(count, 7, 4, 2)
-    columns = ("pixel", e.channels, _ORANGE), (e._w, e.weights, _TEAL), ("products", e.products, _MUTED)
+    pixel = "pixel" if e._center is None else "pixel − center"
+    columns = (pixel, e._factors, _ORANGE), (e._w, e.weights, _TEAL), ("products", e.products, _MUTED)
     numbers = [["" if c is None else spell(values[c]) for c in rows] for _, values, _ in columns]
     spoken = {"sum": f"Σ over {counted(count, 'channel')}"}
     for name, operand in (("+ bias", e._bias), ("+ residual", e._residual)):

@@ -40,16 +40,18 @@ def _calculation(e: Calculation) -> list[tuple[str, str]]:
         if len(table[0]) < COLUMNS - 14:
             break
     steps = ((name, f"{arithmetic} = {spell(value)}") for name, arithmetic, value in e.steps)
-    return [*e._notes, *zip(("channel", "x", "w", "w·x"), table, strict=True), *steps]
+    names = ("channel", "x", "w", "w·x") if e._center is None else ("channel", "x", "center c", "w", "w·(x−c)")
+    return [*e._notes, *zip(names, table, strict=True), *steps]
 
 
 def _table(e: Calculation, shown: list[int | None]) -> list[str]:
-    """These channels, and for each x, w and their product; … for None."""
-    lines: list[list[str]] = [[], [], [], []]
+    """These channels, and for each x, what is taken off, w and their product; … for None."""
+    rows = [a for a in (e.channels, e._center, e.weights, e.products) if a is not None]
+    lines: list[list[str]] = [[] for _ in ("channel", *rows)]
     for c in shown:
-        column = ["…"] * 4
+        column = ["…"] * len(lines)
         if c is not None:
-            numbers = e.channels[c], e.weights[c], e.products[c]
+            numbers = [row[c] for row in rows]
             column = [str(e._place.first_channel + c), *map(spell, numbers)]
         for line, text in zip(lines, column, strict=True):
             line.append(text.rjust(max(map(len, column))))

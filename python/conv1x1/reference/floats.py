@@ -28,6 +28,7 @@ def reference(
     dtype: DTypeLike | None = None,
     out: Array | None = None,
     threads: int | None = None,
+    center: ArrayLike | None = None,
 ) -> Array:
     """Pointwise convolution in plain NumPy, in float64, complex128 or int64: slow, and short enough to be read.
 
@@ -38,6 +39,8 @@ def reference(
     ----------
     x, w, bias, channel_axis, stride, groups, activation, residual, dtype, out, threads
         As in `conv1x1`. `threads` is checked and has no effect.
+    center
+        As in `Conv1x1`.
 
     Returns
     -------
@@ -68,12 +71,14 @@ def reference(
     array([  6, 200], dtype=uint8)
     """
     x = data_array(x, "x")
-    spec = floats.spec(w, bias, channel_axis, stride, groups, activation, dtype, x)
+    spec = floats.spec(w, bias, channel_axis, stride, groups, activation, dtype, center, x)
     x, residual, out, _, finish = floats.call(spec, x, residual, out, threads)
     position = geometry.axis(x, channel_axis)
     integers = floats.sums_integers(spec, x, residual)
 
     pixels, filters = exact(x, integers), exact(spec.weight, integers)
+    if spec.center is not None:
+        pixels = np.moveaxis(np.moveaxis(pixels, position, -1) - exact(spec.center, integers), -1, position)
     y = sums(pixels, filters, position, spec.stride, groups, partial(by_parts, np.matmul))
     kind = y.dtype
     if spec.bias is not None:
