@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from conv1x1 import Conv1x1, Explanation, conv1x1, explain, reference
+from conv1x1 import ArgMax, Conv1x1, Explanation, QConv1x1, Sequential, conv1x1, explain, reference
 
 SEED = [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]]
 
@@ -372,6 +372,10 @@ def test_drawing_shows_shapes_and_numbers() -> None:
 
 
 def test_text_of_the_drawing_stays_inside_and_apart(explanation: Explanation) -> None:
+    keeps_apart(explanation)
+
+
+def keeps_apart(explanation: Any) -> None:
     """With letters as wide as DejaVu Sans', no text leaves the view box or runs into another."""
     _, _, width, height = map(float, ET.fromstring(explanation.to_svg()).attrib["viewBox"].split())
     boxes = []
@@ -472,3 +476,125 @@ def test_the_last_step_is_rounding(x: str, w: Any, options: Any, says: str | Non
         assert f"  {says}\n" in str(e)
         drawn = [t.text or "" for t in texts_of(e)]
         assert f"{last[1]} {'saturates to' if last[0] == 'saturated' else '='}" in drawn
+
+
+# ------------------------------------------------------------------------------------------------------ chains
+
+
+def layer(k: int, c: int, **more: Any) -> Conv1x1:
+    return Conv1x1(numbers(k, c) / np.float32(c**0.5), numbers(k), **more)
+
+
+def quantised() -> Any:
+    made = QConv1x1.from_float(layer(6, 5, activation="relu"), numbers(50, 5))
+    options = {"w_scale": 0.01, "w_zero_point": 1, "y_scale": 0.1, "y_zero_point": np.int8(-3)}
+    more = QConv1x1(np.ones((3, 6), np.int8), x_scale=made.y_scale, x_zero_point=made.y_zero_point, **options)
+    return Sequential([made, more, ArgMax()])
+
+
+BLOCK = Sequential([layer(48, 12, activation="gelu"), layer(12, 48, groups=1)], skip=True)
+#: Chains, x, at, and the numbers of a pixel at every element.
+CHAINS: dict[str, Any] = {
+    "classes": (Sequential([layer(12, 20, activation="relu"), BLOCK, layer(5, 12), ArgMax()]), (9, 8, 20), (3, 5)),
+    "labels": (Sequential([layer(4, 3), ArgMax([7, 300, -1, 2])], channel_axis=0), (3, 6, 7), (5, 6)),
+    "strided": (Sequential([layer(6, 4, stride=2, groups=1), layer(3, 6)], channel_axis=1), (2, 4, 7, 7), (1, 3, 2)),
+    "groups": (Sequential([Conv1x1(numbers(4, 3), groups=2), layer(2, 4, activation=("clip", -1, 1))]), (5, 6), (4,)),
+    "a center": (Sequential([layer(6, 4, center=numbers(4)), layer(3, 6, groups=1)]), (3, 4), 1),
+    "a vector": (Sequential([layer(9, 4), Conv1x1(numbers(9), [1.0])]), (3, 3, 4), None),
+    "one layer": (Sequential([layer(300, 400)]), (2, 2, 400), (0, 1)),
+    "many layers": (Sequential([layer(30, 30, activation="tanh") for _ in range(14)]), (4, 30), 2),
+    "quantised": (quantised(), (7, 5), -1),
+}
+
+
+@pytest.fixture(params=CHAINS)
+def chain(request: pytest.FixtureRequest) -> Any:
+    net, shape, at = CHAINS[request.param]
+    x = numbers(*shape)
+    return net, (net[0].quantize(x) if request.param == "quantised" else x), at
+
+
+def test_a_chain_is_explained_by_its_definition(chain: Any) -> None:
+    net, x, at = chain
+    e: Any = explain(net, x, at=at)
+    assert str(explain(x, net, at=at)) == str(e)
+    whole, y = reference(x, net), net(x)
+    entries = [slice(None) if net.channel_axis % x.ndim == i and y.ndim == x.ndim else 0 for i in range(y.ndim)]
+    for i, n in zip([i for i, entry in enumerate(entries) if entry == 0], e.index, strict=True):
+        entries[i] = n
+    assert np.array_equal(e.value, whole[tuple(entries)])
+    assert e.result.tobytes() == y[tuple(entries)].tobytes()
+    assert e.stations[0].given.size == net.in_channels
+    for before, after in itertools.pairwise(e.stations):
+        assert before.numbers is after.given
+
+
+def test_the_text_of_a_chain_follows_one_pixel(chain: Any) -> None:
+    net, x, at = chain
+    text = str(explain(net, x, at=at))
+    titles = [section.split("\n")[0] for section in text.split("\n\n")]
+    assert titles[0].startswith("y[")
+    assert [t.split()[0] for t in titles[1:-1]] == [str(i) for i in range(len(titles) - 2)]
+    assert titles[-1] == "The needle"
+    assert max(map(len, text.split("\n"))) <= 112
+    assert not re.search("nan|None|<|np\\.", text)
+
+
+def test_the_words_of_a_small_chain() -> None:
+    net = Sequential([Conv1x1([[2.0, 3], [1, -1]], activation="relu"), Conv1x1([[1.0, 4]], [0.5])])
+    assert str(explain(net, np.array([[1.0, 5]], np.float32), at=0)).split("\n") == [
+        "y[0, :] = 17.5",
+        "  x[0, :]       2 channels: 1  5",
+        "",
+        "0  Conv1x1 2 → 2, relu(sum)",
+        "  channel 0     2·1 + 3·5 = 17",
+        "  relu          relu(17) = 17",
+        "  gives         2 channels: 17  0",
+        "",
+        "1  Conv1x1 2 → 1",
+        "  channel 0     1·17 + 4·0 = 17",
+        "  + bias        17 + 0.5 = 17.5",
+        "  gives         1 channel: 17.5",
+        "",
+        "The needle",
+        "  2 → 2 → 1 numbers of one pixel: it widens and narrows, and no array is",
+        "  made of what lies between.",
+        "  types         float32",
+        "  shapes        x (1, 2) → result (1, 1)",
+        "  work          12 FLOPs for a pixel of x, 1 number in the result",
+    ]
+
+
+def test_the_needle_is_drawn(chain: Any) -> None:
+    net, x, at = chain
+    e: Any = explain(net, x, at=at)
+    svg = e.to_svg()
+    root = ET.fromstring(svg)
+    assert "href" not in svg
+    assert "url(" not in svg
+    assert "nan" not in svg
+    shown = [t.text for t in root.iter("{http://www.w3.org/2000/svg}text")]
+    for station in e.stations:
+        assert str(station.numbers.size) in shown
+        assert set(filter(None, station.labels)) <= {*shown}
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    for rect in root.iter("{http://www.w3.org/2000/svg}rect"):
+        left, top = float(rect.get("x", 0)), float(rect.get("y", 0))
+        assert 0 <= left <= left + float(rect.attrib["width"]) <= width
+        assert 0 <= top <= top + float(rect.attrib["height"]) <= height
+    keeps_apart(e)
+    assert svg in e._repr_html_()
+    assert ("+ the pixels" in svg) == any(s.adds is not None for s in e.stations)
+
+
+def test_filter_is_that_of_the_last_layer() -> None:
+    net, x = Sequential([layer(6, 4), layer(3, 6), ArgMax()]), numbers(5, 4)
+    e: Any = explain(net, x, at=2, filter=-1)
+    assert [station.lines[0][0] for station in e.stations] == ["channel 0", "channel 2", "largest"]
+    for options, error in (({"filter": 3}, IndexError), ({"at": 5}, IndexError), ({"at": (0, 0)}, IndexError)):
+        with pytest.raises(error):
+            explain(net, x, **options)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a chain has bias"):
+        explain(net, x, stride=2)
+    with pytest.raises(ValueError, match="holds no number to explain"):
+        explain(net, x[:0])

@@ -48,6 +48,7 @@ NETS: dict[str, Any] = {
     "complex": lambda: Conv1x1(W * 1j, W[:, 0]),
     "integers": lambda: Conv1x1(W.astype(np.int8), W[:, 0].astype(np.int64) + 2**40),
     "bools": lambda: Conv1x1(W > 3),
+    "a center": lambda: Conv1x1(np.sin(W), np.arange(4), center=[20000, 1.5, 3]),
     "no channels": lambda: Conv1x1(np.empty((2, 0))),
     "quantised": lambda: QConv1x1(W.astype(np.int8), np.arange(4), **SCALES, activation=("clip", 0, np.inf)),
     "from floats": quantised,

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import conv1x1 as c11
-from conv1x1 import ArgMax, Conv1x1, QConv1x1, Sequential
+from conv1x1 import ArgMax, Conv1x1, QConv1x1, Sequential, reference
 
 ACTIVATIONS = [None, "relu", "relu6", "leaky_relu", "hardswish", "sigmoid", "silu", "tanh", "gelu", ("clip", -0.5, 2.0)]
 TYPES = ["float16", "float32", "float64", "uint8", "int8", "uint16", "int32", "uint32", "int64", "bool", "bfloat16"]
@@ -40,7 +40,7 @@ def sums(x: Any) -> np.dtype[Any]:
 
 
 def remade(layer: Any, dtype: Any, axis: int) -> Any:
-    more = {n: getattr(layer, n) for n in ("stride", "groups", "activation")}
+    more = {n: getattr(layer, n) for n in ("stride", "groups", "activation", "center")}
     return Conv1x1(layer.weight, layer.bias, channel_axis=axis, dtype=dtype, **more)
 
 
@@ -83,7 +83,13 @@ def chains(draw: Any) -> Any:
         w = weights(filters, width // groups, seed=i)
         bias = numbers((filters,), seed=i) if draw(st.booleans()) else None
         stride = draw(st.sampled_from([1, 2])) if i == 0 else 1
-        options = {"groups": groups, "activation": draw(st.sampled_from(ACTIVATIONS)), "stride": stride}
+        center = numbers((width,), seed=i) if draw(st.booleans()) else None
+        options = {
+            "center": center,
+            "groups": groups,
+            "activation": draw(st.sampled_from(ACTIVATIONS)),
+            "stride": stride,
+        }
         elements.append(Conv1x1(w, bias, channel_axis=draw(st.sampled_from([axis, 0])), **options))
         width = filters
     if draw(st.booleans()):
@@ -269,6 +275,61 @@ def test_labels_in_their_type(dtype: str) -> None:
         net[1].labels[0] = 1
     with pytest.raises(TypeError, match=r"out has dtype \S+, which does not hold all of"):
         net(np.eye(3, dtype=np.float32), out=np.empty(3, {"int8": "uint8", "bool": "S1"}.get(dtype, "int8")))
+
+
+# ------------------------------------------------------------------------------------------- the definition
+
+
+@given(chains(), st.sampled_from(["float16", "float32", "float64", "uint8", "int64"]))
+@settings(max_examples=40)
+def test_reference_is_the_same_in_float64(chain: Any, name: str) -> None:
+    elements, axis, shape = chain
+    net, x = Sequential(elements, channel_axis=axis), numbers(shape, name)
+    y, expected = net(x), reference(x, net)
+    assert y.shape == expected.shape
+    assert y.strides == tuple(n * y.itemsize // expected.itemsize for n in expected.strides)
+    if isinstance(elements[-1], ArgMax):
+        assert y.dtype == expected.dtype
+        before = reference(x, net[:-1])
+        best, taken = before.max(axis), np.take_along_axis(before, np.expand_dims(reference_index(y, net), axis), axis)
+        assert (np.abs(taken.squeeze(axis) - best) <= 1e-3 * (1 + np.abs(best))).all()
+    else:
+        assert expected.dtype in (np.float64, np.int64)
+        unit = 2e-3 if name == "float16" else 1e-4
+        assert (np.abs(y - expected) <= unit * (1 + np.abs(expected).max(initial=0))).all()
+    out = np.empty((*y.shape, 2), "int64")[..., 1]
+    assert reference(x, net, out=out) is out
+
+
+def reference_index(y: Any, net: Any) -> Any:
+    labels = net[-1].labels
+    return (y.astype(int) if labels is None else y - labels[0]).astype(int)
+
+
+def test_reference_takes_a_chain_in_either_order_and_nothing_else() -> None:
+    net, x = mlp(), numbers((2, 13))
+    assert same(reference(net, x), reference(x, net))  # type: ignore[arg-type]
+    of_bytes = Sequential([*quantised(13, 32, 8), ArgMax()])
+    pixels = numbers((4, 3, 13), np.uint8)
+    assert same(reference(pixels, of_bytes), of_bytes(pixels))
+    assert same(reference(pixels, of_bytes[:2], threads=2), of_bytes[:2](pixels))
+    for options in ({"bias": np.zeros(8)}, {"stride": 2}, {"dtype": "float32"}, {"activation": "relu"}):
+        with pytest.raises(
+            TypeError, match=r"a chain has bias, channel_axis, .* of its own: write reference\(x, net\)"
+        ):
+            reference(x, net, **options)
+    with pytest.raises(TypeError, match="got two chains"):
+        reference(net, net)
+    with pytest.raises(ValueError, match="the chain takes 13"):
+        reference(x[:, :4], net)
+    masked = np.ma.masked_less(x, 0)
+    assert (reference(masked, net).mask == net(masked).mask).all()
+
+
+def test_the_parameters_of_activations_are_of_the_type_of_the_sums() -> None:
+    net = Sequential([Conv1x1([[1.0]], activation=("clip", 0, 0.1)), Conv1x1([[1.0]])])
+    assert reference(np.ones((1, 1), np.float32), net).item() == float(np.float32(0.1))
+    assert reference(np.ones((1, 1)), net).item() == 0.1
 
 
 # ------------------------------------------------------------------------------------------------- what does not fit

@@ -53,7 +53,8 @@ __all__ = [
 
 
 #: What is imported when it is asked for, and the file where it is.
-_LATER = {"ArgMax": "sequential", "Sequential": "sequential", "load": "saving", "save": "saving"}
+_LATER = dict.fromkeys(("ArgMax", "Sequential"), "sequential")
+_LATER |= dict.fromkeys(("load", "save"), "saving")
 
 
 def _name_as_public(public: Any) -> Any:

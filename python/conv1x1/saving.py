@@ -20,7 +20,7 @@ from . import __version__, layers, quantized, sequential
 from .checks.arrays import spelled
 from .layers import PICKLES, Conv1x1, Flat
 from .quantized import QConv1x1
-from .sequential import ArgMax, Sequential
+from .sequential import ArgMax, LayerNorm, Pool, Sequential, Softmax, Step
 
 _FORMAT = 1
 _ENTRY = "conv1x1.json"
@@ -29,7 +29,7 @@ _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same net gives the same bytes
 _TYPES: dict[type, Any] = {
     Conv1x1: layers._rebuilt,
     QConv1x1: quantized._rebuilt,
-    ArgMax: sequential._rebuilt_step,
+    **dict.fromkeys((ArgMax, LayerNorm, Pool, Softmax), sequential._rebuilt_step),
     Sequential: sequential._rebuilt,
 }
 _SAVED = {cls.__name__: (cls, rebuilt) for cls, rebuilt in _TYPES.items()}
@@ -68,10 +68,9 @@ def save(path: str | os.PathLike[str] | IO[bytes], net: Conv1x1 | QConv1x1 | Seq
     """
     if isinstance(path, tuple(_TYPES)):
         raise TypeError('save takes the path first: save("net.npz", net)')
-    if type(net) not in _TYPES or isinstance(net, ArgMax):
-        known = isinstance(net, tuple(_TYPES)) and not isinstance(net, ArgMax)
-        hint = ": write it with pickle, which knows classes of your own" if known else ""
-        hint = ": save a chain of it, Sequential([step])" if isinstance(net, ArgMax) else hint
+    if type(net) not in _TYPES or isinstance(net, Step):
+        hint = ": write it with pickle, which knows classes of your own" if isinstance(net, tuple(_TYPES)) else ""
+        hint = ": save a chain of it, Sequential([step])" if isinstance(net, Step) else hint
         raise TypeError(f"save writes a Conv1x1, a QConv1x1 or a Sequential, got {type(net).__name__}{hint}")
     arrays: dict[str, Flat] = {}
     told = {"format": _FORMAT, "conv1x1": __version__, "net": _told(net, "", arrays)}

@@ -41,6 +41,14 @@ class Step:
         """The other arguments."""
         return {}
 
+    def _told(self) -> checks.Element:
+        """What a chain has to know of it."""
+        return checks.Element(repr(self), None, None, takes="floats", gives="floats")
+
+    def _step(self) -> checks.Step:
+        """What it computes."""
+        return checks.Step(self)
+
     def __reduce__(self) -> tuple[Any, ...]:
         arrays = {n: None if a is None else flat(a) for n, a in self._arrays().items()}
         return _rebuilt_step, (PICKLES, type(self), arrays, self._options())
@@ -52,6 +60,96 @@ class Step:
 
 _MADE = Step.__dict__["_made"]
 delattr(Step, "_made")
+
+
+class LayerNorm(Step):
+    """A pixel's channels less their mean, over their deviation, in a `Sequential`.
+
+    ``(x − mean) / √(variance + eps) · weight + bias``, where the variance is the biased one, of all channels.
+
+    Parameters
+    ----------
+    channels : int
+        How many there are.
+    weight, bias : array_like, optional
+        ``(channels,)``, what each is multiplied by, and what is added to it. Copied, as by `Conv1x1`.
+    eps : float, default 1e-5
+        Added to the variance.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When an argument does not fit.
+
+    Examples
+    --------
+    >>> from conv1x1.sequential import LayerNorm
+    >>> LayerNorm(2, [1.0, 2.0], eps=1e-6)
+    LayerNorm(2, weight, eps=1e-06)
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls, channels: int, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *, eps: float = 1e-5
+    ) -> LayerNorm:
+        return super().__new__(cls, *checks.layer_norm(channels, weight, bias, eps))  # type: ignore[return-value]
+
+    @property
+    def channels(self) -> int:
+        """How many channels there are."""
+        return int(_MADE.__get__(self)[0])
+
+    @property
+    def weight(self) -> Array | None:
+        """What each channel is multiplied by, read-only, or None."""
+        weight: Array | None = shown(_MADE.__get__(self))[1]
+        return weight
+
+    @property
+    def bias(self) -> Array | None:
+        """What is added to each channel, read-only, or None."""
+        bias: Array | None = shown(_MADE.__get__(self))[2]
+        return bias
+
+    @property
+    def eps(self) -> float:
+        """What is added to the variance."""
+        return float(_MADE.__get__(self)[3])
+
+    def _arrays(self) -> dict[str, Any]:
+        return {"weight": self.weight, "bias": self.bias}
+
+    def _options(self) -> dict[str, Any]:
+        return {"channels": self.channels, "eps": self.eps}
+
+    def __repr__(self) -> str:
+        given = "".join(f", {n}" for n, a in self._arrays().items() if a is not None)
+        return f"LayerNorm({self.channels}{given}, eps={self.eps:g})"
+
+    def _told(self) -> checks.Element:
+        return super()._told()._replace(in_channels=self.channels, out_channels=self.channels)
+
+    def _step(self) -> checks.Step:
+        return checks.Step(self, self.channels)
+
+
+class Softmax(Step):
+    """A pixel's channels as parts of 1, in a `Sequential`: eˣ of each, over the sum of them.
+
+    The largest is taken off first, so that nothing overflows. All are NaN where one is, or +∞, or where all are −∞.
+
+    Examples
+    --------
+    >>> from conv1x1.sequential import Softmax
+    >>> Softmax()
+    Softmax()
+    """
+
+    __slots__ = ()
+
+    def __new__(cls) -> Softmax:
+        return super().__new__(cls)  # type: ignore[return-value]
 
 
 class ArgMax(Step):
@@ -91,7 +189,68 @@ class ArgMax(Step):
         return labels
 
     def _arrays(self) -> dict[str, Any]:
-        return {"labels": ArgMax.labels.__get__(self)}
+        return {"labels": self.labels}
+
+    def _told(self) -> checks.Element:
+        ends = "drops the channel axis, so that nothing can follow it: put it at the end"
+        return checks.Element(repr(self), None if self.labels is None else len(self.labels), 1, ends=ends)
+
+    def _step(self) -> checks.Step:
+        own = None if self.labels is None else self.labels.dtype
+        return checks.Step(self, 1, own, drops=True, indexes=own is None)
+
+
+class Pool(Step):
+    """The mean, the largest or the sum of each channel over axes of pixels, which go; in a `Sequential`.
+
+    Elements after it take what is left: a head after global pooling. Only one can be in a chain.
+
+    Parameters
+    ----------
+    kind : {"mean", "max", "sum"}
+        What becomes of the pixels. NaN goes through.
+    axes : int or tuple of int, optional
+        Axes of x. By default the last two besides the channels, or the last, if there is only one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When an argument does not fit.
+
+    Examples
+    --------
+    >>> from conv1x1.sequential import Pool
+    >>> Pool("mean", axes=(0, 1))
+    Pool('mean', axes=(0, 1))
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, kind: str, axes: int | tuple[int, ...] | None = None) -> Pool:
+        return super().__new__(cls, *checks.pool(kind, axes))  # type: ignore[return-value]
+
+    @property
+    def kind(self) -> str:
+        """What becomes of the pixels."""
+        return str(_MADE.__get__(self)[0])
+
+    @property
+    def axes(self) -> tuple[int, ...] | None:
+        """The axes of x that go, or None for those that are meant if none are named."""
+        axes: tuple[int, ...] | None = _MADE.__get__(self)[1]
+        return axes
+
+    def _options(self) -> dict[str, Any]:
+        return {"kind": self.kind, "axes": self.axes}
+
+    def __repr__(self) -> str:
+        return f"Pool({self.kind!r}{'' if self.axes is None else f', axes={self.axes}'})"
+
+    def _told(self) -> checks.Element:
+        return super()._told()._replace(pools=True)
+
+    def _step(self) -> checks.Step:
+        return checks.Step(self, pools=self.axes or "")
 
 
 def _rebuilt_step(number: int, cls: type[Step], arrays: dict[str, Flat | None], options: dict[str, Any]) -> Step:
@@ -184,7 +343,8 @@ class Sequential:
         axis = None if channel_axis is None else geometry.axis_number(channel_axis)
         whole = checks.fit([_told(e) for e in found], bool(skip), axis)
         axis = -1 if whole.axis is None else whole.axis
-        found = tuple(_along(e, axis) for e in found)
+        pool = next((i for i, e in enumerate(found) if _told(e).pools), len(found))
+        found = tuple(_along(e, axis) if i <= pool else e for i, e in enumerate(found))
         steps = _unrolled(found, bool(skip))
         bands = checks.names(band_names, "band_names", whole.in_channels, "x's channels")
         classes = checks.names(class_names, "class_names", _classes(steps), "the channels before the end")
@@ -225,7 +385,7 @@ class Sequential:
         TypeError, ValueError
             As a call does, but for what x holds.
         """
-        spec: checks.Spec = _STATE.__get__(self)[2]
+        spec = Sequential._spec.__get__(self)
         a, _, threads, _ = checks.call(spec, x, None, threads)
         position = geometry.axis(a, spec.channel_axis)
         strip = next(_strips(spec, a, position), ((), ()))[0]
@@ -235,12 +395,17 @@ class Sequential:
                 plans.append(step.element.plan(pixels, threads))
                 steps = geometry.strides_per_axis(pixels, position, step.element.stride)
                 shape = geometry.result_shape(pixels, position, steps, step.element.out_channels, True)
-                pixels = geometry.empty_as(pixels, shape, dtype, position)
+                pixels = geometry.empty_as(pixels, shape, dtype)
         return {"strip": strip, "elements": plans}
 
     def _outline(self, x: Any) -> Outline:
         """What comes of an x of another library, once its channels are sure to be those of the chain."""
         elements, _, spec, _ = _STATE.__get__(self)
+        if spec.whole.pools:
+            raise TypeError(
+                f"x is a {type(x).__name__}, of which each pixel stands for itself, and the chain pools pixels: "
+                "pass np.asarray(x), or make a chain without Pool, and pool its result"
+            )
         position = geometry.axis(x, spec.channel_axis)
         checks.check_names(spec.band_names, x, position)
         nothing = nothing_of(x, position)
@@ -260,6 +425,12 @@ class Sequential:
         """What tells chains apart, for dask: what they are made of."""
         _, parts, state = self.__reduce__()
         return parts, state
+
+    @property
+    def _spec(self) -> checks.Spec:
+        """What calls are checked against."""
+        spec: checks.Spec = _STATE.__get__(self)[2]
+        return spec
 
     @property
     def in_channels(self) -> int | None:
@@ -328,7 +499,7 @@ class Sequential:
         return _table(self)
 
 
-Element: TypeAlias = Conv1x1 | QConv1x1 | ArgMax | Sequential
+Element: TypeAlias = Conv1x1 | QConv1x1 | LayerNorm | Softmax | ArgMax | Pool | Sequential
 
 # Only from here can it be set: a chain never changes.
 _STATE = Sequential.__dict__["_state"]
@@ -370,17 +541,15 @@ def _told(e: Element) -> checks.Element:
     if isinstance(e, Sequential):
         whole: checks.Element = _STATE.__get__(e)[2].whole
         return whole
-    if isinstance(e, ArgMax):
-        labels = ArgMax.labels.__get__(e)
-        drops = "drops the channel axis, so that nothing can follow it: put it at the end"
-        return checks.Element(repr(e), None if labels is None else len(labels), 1, ends=drops)
+    if isinstance(e, Step):
+        return e._told()
     spec = e._spec
     takes = gives = "floats"
     if spec.quantised is not None:
         takes, gives = str(spec.requantize[4]), str(spec.dtype)  # type: ignore[index]
     drops = "" if spec.keep_axis else "has a vector of weights and drops the channel axis: give the weights as w[None]"
-    channels = spec.weight.shape[1] * spec.groups, spec.weight.shape[0]
-    return checks.Element(repr(e), *channels, spec.channel_axis, spec.stride, takes, gives, drops)
+    widths = spec.weight.shape[1] * spec.groups, spec.weight.shape[0]
+    return checks.Element(repr(e), *widths, spec.channel_axis, spec.stride, takes, gives, drops, layer=True)
 
 
 def _along(e: Element, axis: int) -> Element:
@@ -399,9 +568,8 @@ def _unrolled(elements: Iterable[Element], skip: bool) -> tuple[checks.Step, ...
             before = len(steps)
             inner: tuple[checks.Step, ...] = _STATE.__get__(e)[2].steps
             steps += [s if s.adds is None else s._replace(adds=s.adds + before) for s in inner]
-        elif isinstance(e, ArgMax):
-            labels = ArgMax.labels.__get__(e)
-            steps.append(checks.Step(e, 1, None if labels is None else labels.dtype, False, True, labels is None))
+        elif isinstance(e, Step):
+            steps.append(e._step())
         else:
             spec = e._spec
             has_parts = any(
@@ -420,9 +588,8 @@ def _classes(steps: tuple[checks.Step, ...]) -> int | None:
     *before, last = steps
     if not isinstance(last.element, ArgMax):
         return last.channels
-    labels = ArgMax.labels.__get__(last.element)
-    if labels is not None:
-        return len(labels)
+    if last.element.labels is not None:
+        return len(last.element.labels)
     return next((s.channels for s in reversed(before) if s.channels is not None), None)
 
 
@@ -449,29 +616,28 @@ def _strips(spec: checks.Spec, x: Array, position: int) -> Iterator[tuple[tuple[
 
 def _through(spec: checks.Spec, x: Array, out: Array | None, threads: int | None) -> Array:
     """A call: all elements, one after another, over strips of pixels."""
-    position = geometry.axis(x, spec.channel_axis)
+    there = checks.place(spec, x)
+    position, last = there.position, len(spec.steps) - 1
     types = checks.types(spec, x, x.shape[position], out)
-    steps = geometry.strides_per_axis(x, position, spec.whole.stride)
-    drops, last = spec.steps[-1].drops, len(spec.steps) - 1
-    shape = geometry.result_shape(x, position, steps, checks.width(spec, x.shape[position]), not drops)
     y = out
     if y is None or np.may_share_memory(x, y):
-        y = geometry.empty_as(x, shape, types[-1], position)
+        y = geometry.empty_as(x, there.shape, types[-1], there.gone)
     residuals = {s.adds for s in spec.steps}
     for of_x, box in _strips(spec, x, position) if y.size else ():
-        of_y: Any = (*box[:position], *([] if drops else [slice(None)]), *box[position:], ...)
+        of_y: Any = (*box[:position], *([] if spec.steps[-1].drops else [slice(None)]), *box[position:], ...)
         pixels, given = x[of_x], {}
         for i, (step, dtype) in enumerate(zip(spec.steps, types, strict=True)):
             if i in residuals:
                 given[i] = pixels
             if isinstance(step.element, ArgMax):
                 index: Any = pixels.argmax(position)
-                labels = ArgMax.labels.__get__(step.element)
-                y[of_y] = index if labels is None else labels[index]
+                y[of_y] = index if step.element.labels is None else step.element.labels[index]
                 continue
+            if isinstance(step.element, Step):
+                raise NotImplementedError(f"{step.element!r} is no step of the core yet")
             grid = geometry.strides_per_axis(pixels, position, step.element.stride)
             wide = geometry.result_shape(pixels, position, grid, len(step.element._spec.weight), True)
-            to = y[of_y] if i == last else geometry.empty_as(pixels, wide, dtype, position)
+            to = y[of_y] if i == last else geometry.empty_as(pixels, wide, dtype)
             residual = {} if step.adds is None else {"residual": given[step.adds]}
             pixels = step.element(pixels, out=to, threads=threads, **residual)
     if out is not None and y is not out:
@@ -480,6 +646,9 @@ def _through(spec: checks.Spec, x: Array, out: Array | None, threads: int | None
 
 
 # -------------------------------------------------------------------------------------------------- in words
+
+#: Operations for each channel: of a norm the mean, what is off it, squared and summed, scaled; and so on.
+_FLOPS = {LayerNorm: 5, Softmax: 5, ArgMax: 1, Pool: 1}
 
 
 def _table(net: Sequential) -> str:
@@ -515,11 +684,11 @@ def _rows(net: Sequential, number: str, width: int | None) -> tuple[list[Any], i
             if isinstance(activation, tuple):
                 activation = f"{activation[0]}({', '.join(f'{n:g}' for n in activation[1:])})"
             arrays = e._arrays()
-            size = e._spec.weight.size
-            parameters = size + sum(a.size for a in map(arrays.get, ("bias", "center")) if a is not None)
+            size = sum(a.size for n, a in arrays.items() if a is not None and n in ("w", "bias", "center"))
             width = e.out_channels
             channels = f"{e.in_channels} → {width}"
-            rows.append((name, channels, activation or "", parameters, 2 * size))
+            rows.append((name, channels, activation or "", size, 2 * arrays["w"].size))
         else:
-            rows.append((name, "" if width is None else str(width), "", 0, width or 0))
+            size = sum(a.size for n, a in e._arrays().items() if a is not None and n != "labels")
+            rows.append((name, "" if width is None else str(width), "", size, (width or 0) * _FLOPS[type(e)] + size))
     return rows, width

@@ -19,6 +19,7 @@ this file      what all checks share: the canonical form, whole numbers, activat
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -42,6 +43,17 @@ ACTIVATIONS = {
     "clip": (2,),
 }
 _LEAKY_RELU_SLOPE = 0.01
+#: What layers have that `reference` and `explain` are given for one, and what it usually is.
+_OF_LAYERS: dict[str, Any] = {
+    "bias": None,
+    "channel_axis": -1,
+    "stride": 1,
+    "groups": 1,
+    "activation": None,
+    "residual": None,
+    "dtype": None,
+    "center": None,
+}
 
 
 class Spec(NamedTuple):
@@ -79,6 +91,23 @@ def _with_arrays(value: Any, buffer: Callable[[Array], Any]) -> Any:
         return value
     parts = [_with_arrays(v, buffer) for v in value]
     return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+
+
+def is_chain(value: Any) -> bool:
+    """Whether this is a `Sequential`, which nothing can be before its file is imported."""
+    module = sys.modules.get("conv1x1.sequential")
+    return module is not None and isinstance(value, module.Sequential)
+
+
+def pixels_and_chain(x: Any, w: Any, function: str, given: tuple[Any, ...]) -> tuple[Any, Any]:
+    """An array and a chain, in whichever order, once nothing is given that a chain has itself: a bias and so on."""
+    if is_chain(x) and is_chain(w):
+        raise TypeError(f"{function} takes an array and a chain, got two chains: {function}(x, net)")
+    if any(
+        isinstance(value, np.ndarray) or value != usual for value, usual in zip(given, _OF_LAYERS.values(), strict=True)
+    ):
+        raise TypeError(f"a chain has {', '.join(_OF_LAYERS)} of its own: write {function}(x, net)")
+    return (w, x) if is_chain(x) else (x, w)
 
 
 def positive_int(value: Any, name: str) -> int:

@@ -120,14 +120,12 @@ def memory_order(a: Array) -> tuple[int, ...]:
 
 def lying_as(x: Array, result: Array, position: int) -> Array:
     """A result in an array of its own, dense, with its axes in memory as x has them; the channel axis may be gone."""
-    there = empty_as(x, result.shape, result.dtype, position)
+    there = empty_as(x, result.shape, result.dtype, (position,) if result.ndim < x.ndim else ())
     there[...] = result
     return there
 
 
-def empty_as(x: Array, shape: tuple[int, ...], dtype: np.dtype[Any], position: int) -> Array:
-    """Room for such a result."""
-    order: Any = memory_order(x)
-    if len(shape) < x.ndim:
-        order = [i - (i > position) for i in order if i != position]
+def empty_as(x: Array, shape: tuple[int, ...], dtype: np.dtype[Any], gone: tuple[int, ...] = ()) -> Array:
+    """Room for such a result, which has the axes of x without those that are gone."""
+    order: Any = [i - sum(axis_ < i for axis_ in gone) for i in memory_order(x) if i not in gone]
     return np.empty([shape[i] for i in order], dtype).transpose(np.argsort(order))

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _conv1x1
 from ..arithmetic import default_arithmetic
-from ..checks import Activation, Spec, floats, geometry
+from ..checks import Activation, Spec, floats, geometry, is_chain, pixels_and_chain
 from ..checks.arrays import Array, ArrayLike, DTypeLike, data_array, is_complex
 from ..reference.floats import by_parts, exact
-from .calculation import Calculation, Place, of_one_product, steps_of, sum_of
+from .calculation import Calculation, Place, index_within, of_one_product, pixel_within, steps_of, sum_of
+
+if TYPE_CHECKING:
+    from .chain import ChainExplanation
+else:  # what `typing.get_type_hints` finds: it is imported with the first chain
+    ChainExplanation = Any
 
 
 @default_arithmetic
@@ -34,7 +39,7 @@ def explain(
     center: ArrayLike | None = None,
     at: int | tuple[int, ...] | None = None,
     filter: int = 0,
-) -> Explanation:
+) -> Explanation | ChainExplanation:
     """Show the real calculation behind one number of the result.
 
     Multiplying 28×28×192 by 1×1×192 gives 28×28×192 again; what shrinks it is the sum over the channels.
@@ -52,12 +57,13 @@ def explain(
         The pixel of the result, one index for each of its axes besides the channels. Missing indices in front
         are 0, so that `(i, j)` is in the first image of a batch; negative ones count from the end.
     filter : int
-        The output channel.
+        The output channel; of a chain, that of its last layer.
 
     Returns
     -------
     Explanation
-        Text with `str`, a drawing with `to_svg`, and the numbers as attributes.
+        Text with `str`, a drawing with `to_svg`, and the numbers as attributes. Of a chain, ``explain(net, x, at=…)``,
+        a `ChainExplanation`, which has the same of every element on the way of the pixel.
 
     Raises
     ------
@@ -88,6 +94,11 @@ def explain(
     >>> e.value, float(e.result)
     (17.0, 17.0)
     """
+    if is_chain(x) or is_chain(w):
+        from .chain import explain_chain
+
+        options = (bias, channel_axis, stride, groups, activation, residual, dtype, center)
+        return explain_chain(*pixels_and_chain(x, w, "explain", options), at, filter)
     a = data_array(x, "x")
     given = {"x": a, "residual": residual}
     spec = floats.spec(w, bias, channel_axis, stride, groups, activation, dtype, center, a)
@@ -215,20 +226,9 @@ def _find(x: Array, spec: Spec, at: Any, filter: Any) -> tuple[Place, dict[str, 
     if 0 in shapes["result"]:
         raise ValueError(f"the result has shape {shapes['result']}: it holds no number to explain")
     pixels, steps = (axes[:position] + axes[position + 1 :] for axes in (shapes["products"], strides))
-    pixel = _pixel(at, pixels)
-    filter = _index(filter, out_channels, f"filter={filter!r}", "the channel axis")
+    pixel = pixel_within(at, pixels)
+    filter = index_within(filter, out_channels, f"filter={filter!r}", "the channel axis")
     return Place(position, steps, pixel, filter, filter // (out_channels // spec.groups) * per_group), shapes
-
-
-def _pixel(at: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """`at` with an index for every pixel axis, counted from the front."""
-    given = () if at is None else tuple(at) if isinstance(at, (tuple, list)) else (at,)
-    if len(given) > len(shape):
-        raise IndexError(f"at={at!r} has {len(given)} indices; the result has {len(shape)} pixel axes, shape {shape}")
-    given = (0,) * (len(shape) - len(given)) + given
-    return tuple(
-        _index(i, n, f"at={at!r}", f"pixel axis {axis}") for axis, (i, n) in enumerate(zip(given, shape, strict=True))
-    )
 
 
 def _one_pixel(pixel: tuple[int, ...], channel_axis: int | None) -> tuple[Any, ...]:
@@ -241,11 +241,3 @@ def _one_pixel(pixel: tuple[int, ...], channel_axis: int | None) -> tuple[Any, .
 
 def _is_masked(a: Any, part: tuple[Any, ...]) -> bool:
     return isinstance(a, np.ma.MaskedArray) and bool(np.ma.getmaskarray(a[part]).any())
-
-
-def _index(value: Any, size: int, name: str, where: str) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must hold ints, got {value!r}")
-    if not -size <= value < size:
-        raise IndexError(f"{name} is outside the result: expected {-size} ≤ index < {size} on {where}, got {value}")
-    return int(value) % size

@@ -200,3 +200,23 @@ def factor(value: complex, first: bool = False) -> str:
 def counted(n: int, noun: str) -> str:
     """A noun behind its number."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def pixel_within(at: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """`at` with an index for every pixel axis, counted from the front."""
+    given = () if at is None else tuple(at) if isinstance(at, (tuple, list)) else (at,)
+    if len(given) > len(shape):
+        raise IndexError(f"at={at!r} has {len(given)} indices; the result has {len(shape)} pixel axes, shape {shape}")
+    given = (0,) * (len(shape) - len(given)) + given
+    return tuple(
+        index_within(i, n, f"at={at!r}", f"pixel axis {axis}")
+        for axis, (i, n) in enumerate(zip(given, shape, strict=True))
+    )
+
+
+def index_within(value: Any, size: int, name: str, where: str) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must hold ints, got {value!r}")
+    if not -size <= value < size:
+        raise IndexError(f"{name} is outside the result: expected {-size} ≤ index < {size} on {where}, got {value}")
+    return int(value) % size

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arithmetic import default_arithmetic
-from ..checks import Activation, floats, geometry
+from ..checks import Activation, floats, geometry, is_chain, pixels_and_chain
 from ..checks.arrays import Array, ArrayLike, DTypeLike, data_array, is_bfloat16, is_complex
 from . import on_axis, returned, sums
 
@@ -38,7 +38,8 @@ def reference(
     Parameters
     ----------
     x, w, bias, channel_axis, stride, groups, activation, residual, dtype, out, threads
-        As in `conv1x1`. `threads` is checked and has no effect.
+        As in `conv1x1`. `threads` is checked and has no effect. Or a `Sequential` for w, in place of all else but `out`
+        and `threads`: its elements, each of what the one before gave.
     center
         As in `Conv1x1`.
 
@@ -70,6 +71,12 @@ def reference(
     >>> reference([[1, 5], [200, 100]], [0.5, 1], dtype="uint8")
     array([  6, 200], dtype=uint8)
     """
+    if is_chain(w) or is_chain(x):
+        from .chains import reference_chain
+
+        given = (bias, channel_axis, stride, groups, activation, residual, dtype, center)
+        pixels, net = pixels_and_chain(x, w, "reference", given)
+        return reference_chain(pixels, net, out, threads)
     x = data_array(x, "x")
     spec = floats.spec(w, bias, channel_axis, stride, groups, activation, dtype, center, x)
     x, residual, out, _, finish = floats.call(spec, x, residual, out, threads)
