@@ -9,6 +9,8 @@ this file       the function as users see it; what it needs is imported when it 
 `progress`      the bar
 `files`         which kind a path is of
 `raw`           numbers in a file, one after another, by pread and pwrite
+`journal`       which tiles are on the disk, for a call that resumes
+`fingerprint`   by what it knows the model and the source again
 `npy`, …        sources and targets, one file for each format or library
 ==============  ========================================================================================
 """
@@ -29,6 +31,7 @@ def stream(
     memory: int | str = "256 MiB",
     threads: int | None = None,
     progress: bool | Callable[[int, int], object] | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     channel_axis: int | None = None,
     dtype: DTypeLike | None = None,
@@ -53,6 +56,9 @@ def stream(
         How many threads compute, as for a call of the layer; one more reads and writes meanwhile.
     progress : bool or callable, optional
         True shows a bar on a terminal. What can be called gets two numbers: pixels done, and all of them.
+    resume : bool, default False
+        Complete a file `out` that an earlier call left incomplete, however that ended; begin one that is not there. A
+        journal beside it, `….conv1x1-journal`, says which tiles are on the disk, of which model and source.
     overwrite : bool, default False
         Whether an existing file `out` is replaced.
     channel_axis : int, optional
@@ -70,7 +76,7 @@ def stream(
     TypeError, ValueError, MemoryError, OSError
         When an argument does not fit, before anything is written; or when a tile cannot be read or written.
     KeyboardInterrupt
-        On Ctrl-C and on SIGTERM, within a tile.
+        On Ctrl-C and on SIGTERM, within a tile. What was written can be resumed.
 
     Examples
     --------
@@ -87,5 +93,5 @@ def stream(
     """
     from . import job
 
-    asked = job.Asked(memory, threads, progress, overwrite, channel_axis, dtype)
+    asked = job.Asked(memory, threads, progress, resume, overwrite, channel_axis, dtype)
     return job.run(layer, source, out, asked).result

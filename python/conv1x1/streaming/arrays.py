@@ -23,6 +23,7 @@ class ArraySource:
     def __init__(self, array: Array) -> None:
         self.array = bare(array)
         self.name = f"the source, {array.dtype} of shape {array.shape}"
+        self.facts = {"kind": "ndarray"}
         self.shape, self.dtype = self.array.shape, self.array.dtype
         self.order = geometry.memory_order(self.array)
 
@@ -45,7 +46,8 @@ class SlicedSource:
 
     def __init__(self, thing: Any) -> None:
         self.thing = thing
-        self.name = f"the source, {spelled(type(thing).__name__)}"
+        self.name = f"the source, {type(thing).__name__}"
+        self.facts = {"kind": type(thing).__name__}
         self.shape, self.dtype = shape_and_dtype(thing, "source")
         self.order = tuple(range(len(self.shape)))
         self.grain = grain_of(thing, len(self.shape))
@@ -93,7 +95,7 @@ class SlicedTarget:
 
     def __init__(self, thing: Any) -> None:
         self.thing = self.result = thing
-        self.name = f"out, {spelled(type(thing).__name__)}"
+        self.name = f"out, {type(thing).__name__}"
         self.shape, self.dtype = shape_and_dtype(thing, "out")
         self.grain = grain_of(thing, len(self.shape))
 

@@ -42,8 +42,8 @@ def _kind(path: str, name: str) -> str:
 class Wanted:
     """What `out` is to become."""
 
-    def __init__(self, out: Any, source: Any, overwrite: bool) -> None:
-        self.out, self.overwrite = out, overwrite
+    def __init__(self, out: Any, source: Any) -> None:
+        self.out = out
         self.grain: tuple[int, ...] | None = None
         self.dtype: np.dtype[Any] | None = None
         self.copies = 1
@@ -51,7 +51,7 @@ class Wanted:
         self.path = os.fsdecode(out) if is_path(out) else None
         if self.path is not None:
             _kind(self.path, "out")
-            _check_new(self.path, source, overwrite)
+            _check_path(self.path, source)
         elif isinstance(out, np.ndarray):
             _check_array(out, source)
             self.dtype = out.dtype
@@ -67,16 +67,16 @@ class Wanted:
             )
 
     def make(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: tuple[int, ...]) -> Any:
-        """The target, with room for everything."""
+        """The target; a file is to be created or opened again."""
         if self.path is not None:
-            return npy.target(self.path, self.out, shape, dtype, order, self.overwrite)
+            return npy.Target(self.path, self.out, shape, dtype, order)
         if self.out is None:
             lying: Array = np.empty([shape[a] for a in order], dtype)
             return ArrayTarget(lying.transpose(np.argsort(order)) if order else lying)
         return ArrayTarget(self.out) if isinstance(self.out, np.ndarray) else self._sliced
 
 
-def _check_new(path: str, source: Any, overwrite: bool) -> None:
+def _check_path(path: str, source: Any) -> None:
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, "there is no such directory", folder)
@@ -86,8 +86,6 @@ def _check_new(path: str, source: Any, overwrite: bool) -> None:
         raise ValueError(f"out is the source itself, {path}: pass another name")
     if os.path.isdir(path):
         raise IsADirectoryError(errno.EISDIR, "is a directory", path)
-    if not overwrite:
-        raise FileExistsError(errno.EEXIST, "exists: pass overwrite=True to replace it", path)
 
 
 def _check_array(out: Array, source: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -26,10 +27,11 @@ class RawSource:
     grain = None
     waits = True
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Body, facts: dict[str, Any]) -> None:
         self.body, self.name = body, body.path
         self.shape, self.dtype, self.order = body.shape, body.dtype, body.order
         self.raw_itemsize = body.dtype.itemsize
+        self.facts = facts
 
     def read(self, region: Region, scratch: Scratch) -> Array:
         tile = scratch.array(shape_of(region), self.dtype, self.order)
@@ -64,6 +66,9 @@ class RawTarget:
     def finish(self) -> None:
         os.fsync(self.body.fd)
 
+    def discard(self) -> None:
+        os.unlink(self.body.path)
+
     def close(self) -> None:
         os.close(self.body.fd)
 
@@ -86,7 +91,9 @@ def source(path: str) -> RawSource:
             raise ValueError(f"{path} has a header with the shape {shape}: it is damaged")
         check_size(path, offset, math.prod(shape) * dtype.itemsize, size, f"{spelled(shape)} of {dtype}")
         order = tuple(range(len(shape)))
-        return RawSource(Body(path, fd, offset, shape, dtype, order[::-1] if fortran else order))
+        return RawSource(
+            Body(path, fd, offset, shape, dtype, order[::-1] if fortran else order), {"kind": ".npy", "bytes": size}
+        )
     except BaseException:
         os.close(fd)
         raise
@@ -114,15 +121,29 @@ def header(shape: tuple[int, ...], dtype: np.dtype[Any], fortran: bool) -> bytes
     return file.getvalue()
 
 
-def target(
-    path: str, result: Any, shape: tuple[int, ...], dtype: np.dtype[Any], order: tuple[int, ...], overwrite: bool
-) -> RawTarget:
-    """A new `.npy` file, with room for everything."""
-    if dtype.kind == "V" or np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) != dtype:
-        raise TypeError(f"a .npy file cannot hold {dtype}: pass dtype=np.float32")
-    fortran = len(shape) > 1 and order == tuple(range(len(shape)))[::-1]
-    if not fortran:
-        order = tuple(range(len(shape)))
-    head = header(shape, dtype, fortran)
-    fd = create(path, head, math.prod(shape) * dtype.itemsize, overwrite)
-    return RawTarget(Body(path, fd, len(head), shape, dtype, order), result)
+class Target:
+    """A `.npy` file that is to be written."""
+
+    def __init__(self, path: str, result: Any, shape: tuple[int, ...], dtype: np.dtype[Any], order: tuple[int, ...]):
+        if dtype.kind == "V" or np.lib.format.descr_to_dtype(np.lib.format.dtype_to_descr(dtype)) != dtype:
+            raise TypeError(f"a .npy file cannot hold {dtype}: pass dtype=np.float32")
+        self.path, self.result, self.shape, self.dtype = path, result, shape, dtype
+        fortran = len(shape) > 1 and order == tuple(range(len(shape)))[::-1]
+        self.order = order if fortran else tuple(range(len(shape)))
+        self.head = header(shape, dtype, fortran)
+        self.size = len(self.head) + math.prod(shape) * dtype.itemsize
+
+    def create(self, overwrite: bool) -> RawTarget:
+        """The new file, with room for everything."""
+        return self._of(create(self.path, self.head, self.size, overwrite))
+
+    def reopen(self) -> RawTarget:
+        """The file that was begun."""
+        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        if os.fstat(fd).st_size != self.size or os.pread(fd, len(self.head), 0) != self.head:
+            os.close(fd)
+            raise FileExistsError(errno.EEXIST, "is not the file that its journal tells of", self.path)
+        return self._of(fd)
+
+    def _of(self, fd: int) -> RawTarget:
+        return RawTarget(Body(self.path, fd, len(self.head), self.shape, self.dtype, self.order), self.result)

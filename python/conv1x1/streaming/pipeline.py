@@ -67,8 +67,8 @@ class Pipeline:
     _stop: bool = False
     _error: BaseException | None = None
 
-    def run(self, todo: list[int], told: Callable[[list[int]], None]) -> None:
-        """Work on these tiles; `told` hears now and then which ones have been written, in the thread that called."""
+    def run(self, todo: list[int], told: Callable[[list[int], bool], None]) -> None:
+        """Work on these tiles; `told` hears which ones have been written, and in the end that this is all."""
         start, left = time.perf_counter(), len(todo)
         self._todo, self._computing = iter(todo), threading.Semaphore(self.threads)
         started: list[threading.Thread] = []
@@ -80,13 +80,13 @@ class Pipeline:
                         self._woken.get(timeout=_LOOK)
                     done = self._drained()
                     left -= len(done)
-                    told(done)
+                    told(done, False)
             finally:
                 self._stop = True
                 for thread in started:
                     thread.join()
                 self.times.elapsed += time.perf_counter() - start
-                told(self._drained())
+                told(self._drained(), True)
         if self._error is not None:
             raise self._error
         if caught:

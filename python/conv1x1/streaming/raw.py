@@ -52,8 +52,8 @@ def open_regular(path: str) -> tuple[int, int]:
     return fd, status.st_size
 
 
-def create(path: str, head: bytes, body: int, overwrite: bool) -> int:
-    """A descriptor of a new file that begins so and has room for so many bytes more.
+def create(path: str, head: bytes, size: int, overwrite: bool) -> int:
+    """A descriptor of a new file of so many bytes that begins so.
 
     It has its name only then, so that what cannot be made leaves nothing, and an old file as it was.
     """
@@ -62,7 +62,7 @@ def create(path: str, head: bytes, body: int, overwrite: bool) -> int:
         os.unlink(new)
     fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        _allocate(fd, path, len(head) + body)
+        _allocate(fd, path, size)
         os.pwrite(fd, head, 0)
         if overwrite:
             os.replace(new, path)

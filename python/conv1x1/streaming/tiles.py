@@ -85,13 +85,17 @@ class Wishes:
     wanted: int  # bytes of a tile, if memory allows
 
 
-def grid(wishes: Wishes, cost: Callable[[tuple[int, ...]], int], memory: int, workers: int) -> tuple[Grid, int]:
-    """The tiles, and how many may be under way at once; `cost` says what a tile takes in bytes.
+def grid(
+    wishes: Wishes, cost: Callable[[tuple[int, ...]], int], memory: int, workers: int, begun: tuple[int, ...] | None
+) -> tuple[Grid, int]:
+    """The tiles, like those `begun` with if there are any, and how many may be under way at once.
+
+    `cost` says what a tile takes in bytes.
 
     Raises `MemoryError` where not even one of the smallest fits.
     """
-    unit = _clip(tuple(map(math.lcm, wishes.source_unit, wishes.target_unit)), wishes)
-    if _with_scratch(cost(unit)) > memory and all(map(ge, wishes.target_unit, wishes.source_unit)):
+    unit = begun or _clip(tuple(map(math.lcm, wishes.source_unit, wishes.target_unit)), wishes)
+    if not begun and _with_scratch(cost(unit)) > memory and all(map(ge, wishes.target_unit, wishes.source_unit)):
         unit = _clip(wishes.target_unit, wishes)  # at its edges blocks of the source are read twice
     needed = _with_scratch(cost(unit))
     if needed > memory:
@@ -100,10 +104,12 @@ def grid(wishes: Wishes, cost: Callable[[tuple[int, ...]], int], memory: int, wo
             f"{_times(unit)} of {_times(wishes.shape)}, takes that much; pass "
             f"memory='{-(-needed // 2**20)} MiB' or more"
         )
-    most = max(cost(unit), _without_scratch(memory // workers))
-    tile = _grown(unit, wishes, cost, min(most, wishes.wanted))
-    if wishes.raw_itemsize and (run := _run(tile, wishes)) < _RUN:
-        tile = _grown(unit, wishes, cost, min(most, -(-wishes.wanted * _RUN // run)))
+    tile = unit
+    if not begun:
+        most = max(cost(unit), _without_scratch(memory // workers))
+        tile = _grown(unit, wishes, cost, min(most, wishes.wanted))
+        if wishes.raw_itemsize and (run := _run(tile, wishes)) < _RUN:
+            tile = _grown(unit, wishes, cost, min(most, -(-wishes.wanted * _RUN // run)))
     made = Grid(wishes.shape, tile, wishes.order)
     return made, max(1, min(workers, memory // max(1, _with_scratch(cost(tile))), len(made)))
 
