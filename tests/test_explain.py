@@ -6,8 +6,10 @@ import dataclasses
 import html
 import itertools
 import re
+import runpy
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -598,3 +600,9 @@ def test_filter_is_that_of_the_last_layer() -> None:
         explain(net, x, stride=2)
     with pytest.raises(ValueError, match="holds no number to explain"):
         explain(net, x[:0])
+
+
+def test_the_picture_in_readme_is_of_its_example() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    drawn = runpy.run_path(str(docs / "chain.py"))["picture"]()
+    assert (docs / "chain.svg").read_text(encoding="utf-8") == drawn + "\n", "run docs/chain.py"

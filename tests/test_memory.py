@@ -60,9 +60,9 @@ def test_scratch_of_one_pixel_in_lane_order() -> None:
             assert 8 * channels <= plan["scratch_bytes"] <= 8 * channels + 600
 
 
-GROWTH = """
+PEAKS = """
 import numpy as np
-from conv1x1 import Conv1x1
+from conv1x1 import ArgMax, Conv1x1, Sequential
 
 def status(name):
     with open("/proc/self/status") as file:
@@ -74,7 +74,9 @@ def grown(call):
     before = status("VmRSS")
     call()
     return status("VmHWM") - before
+"""
 
+GROWTH = """
 for megabytes in (8, 64):
     memory = np.ones((megabytes << 18) // (1024 * 16) * (1024 * 16), "f").reshape(-1, 1024, 16)
     results = np.ones(memory.size, "f")
@@ -110,11 +112,37 @@ print("done")
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="measures peaks by /proc")
 def test_a_call_grows_by_a_constant(fresh_python: Any) -> None:
     """However large x and out are, both there before: two threads' scratch, and what the system adds to it."""
-    run = fresh_python(GROWTH, OPENBLAS_NUM_THREADS="1")
+    run = fresh_python(PEAKS + GROWTH, OPENBLAS_NUM_THREADS="1")
     *lines, last = run.stdout.splitlines()
     assert last == "done", run.stderr
     assert len(lines) > 200
     assert {line for line in lines if float(line.split()[0]) > 2 * MOST_SCRATCH / 2**20 + 1} == set()
+
+
+GROWTH_OF_CHAINS = """
+memory = np.ones((5_000, 2_000, 3), np.uint8)
+result = np.ones((5_000, 2_000, 3), np.uint8)
+for axis in (-1, 0):
+    x, y = (memory, result) if axis else (memory.reshape(3, 5_000, 2_000), result.reshape(3, 5_000, 2_000))
+    wide = Conv1x1(np.ones((60, 3)), activation="relu", channel_axis=axis)
+    narrow = Conv1x1(np.ones((3, 60)), channel_axis=axis)
+    net, first = Sequential([wide, narrow], skip=axis == 0), y[..., 0] if axis else y[0]
+    net(x[:9] if axis else x[:, :9])  # packs
+    print(grown(lambda: net(x, out=y[..., ::-1] if axis else y, threads=2)), "out", axis)
+    print(grown(lambda: Sequential([*net, ArgMax()])(x, out=first, threads=1)), "classes", axis)
+    print(grown(lambda: net(x)) - 3 * 4e7 / 2**20, "a result of its own", axis)
+print("done")
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="measures peaks by /proc")
+def test_a_chain_makes_no_array_of_what_lies_between(fresh_python: Any) -> None:
+    """Of 10⁷ pixels, whose 60 channels in the middle would take 2.4 GB."""
+    run = fresh_python(PEAKS + GROWTH_OF_CHAINS, OPENBLAS_NUM_THREADS="1")
+    *lines, last = run.stdout.splitlines()
+    assert last == "done", run.stderr
+    assert len(lines) == 6
+    assert {line for line in lines if float(line.split()[0]) > 2 * MOST_SCRATCH / 2**20 + 2} == set()
 
 
 # ---------------------------------------------------------------------------------------------- none at all

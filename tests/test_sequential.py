@@ -124,7 +124,7 @@ def test_the_bits_of_the_elements_one_after_another(chain: Any, name: str, rando
     assert same(out, expected)
 
 
-@pytest.mark.parametrize("strip", [1, 7, 1000])
+@pytest.mark.parametrize("strip", [1, 1000, 9999])
 @pytest.mark.parametrize("axis", [-1, 0, 1])
 def test_no_bit_depends_on_strips(monkeypatch: pytest.MonkeyPatch, strip: int, axis: int) -> None:
     net = mlp(axis)

@@ -19,8 +19,8 @@ from .quantized import QConv1x1
 
 _P = ParamSpec("_P")
 
-#: Numbers of the widest element in a strip: what fits a cache, and is worth a call of each layer.
-_STRIP = 2**16
+#: Numbers that lie between the elements of a strip: they fit a cache, and are worth a call of each layer.
+_STRIP = 2**18
 
 
 class Step:
@@ -387,16 +387,12 @@ class Sequential:
         """
         spec = Sequential._spec.__get__(self)
         a, _, threads, _ = checks.call(spec, x, None, threads)
-        position = geometry.axis(a, spec.channel_axis)
-        strip = next(_strips(spec, a, position), ((), ()))[0]
-        pixels, plans = a[strip], []
-        for step, dtype in zip(spec.steps, checks.types(spec, a, a.shape[position], None), strict=True):
-            if isinstance(step.element, Layer):
-                plans.append(step.element.plan(pixels, threads))
-                steps = geometry.strides_per_axis(pixels, position, step.element.stride)
-                shape = geometry.result_shape(pixels, position, steps, step.element.out_channels, True)
-                pixels = geometry.empty_as(pixels, shape, dtype)
-        return {"strip": strip, "elements": plans}
+        place = checks.place(spec, a)
+        types = checks.types(spec, a, a.shape[place.position], None)
+        strip = next(_strips(spec, a, place), ((), ()))[0]
+        given = [a[strip], *_rooms(spec, a[strip], place, types)]
+        layers = [(s.element, g) for s, g in zip(spec.steps, given, strict=True) if isinstance(s.element, Layer)]
+        return {"strip": given[0].shape, "elements": [layer.plan(pixels, threads) for layer, pixels in layers]}
 
     def _outline(self, x: Any) -> Outline:
         """What comes of an x of another library, once its channels are sure to be those of the chain."""
@@ -596,53 +592,62 @@ def _classes(steps: tuple[checks.Step, ...]) -> int | None:
 # --------------------------------------------------------------------------------------------------- calls
 
 
-def _strips(spec: checks.Spec, x: Array, position: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """Boxes of pixels, of x and of the result without its channel axis, so small that no step has much of them."""
-    steps = geometry.strides_per_axis(x, position, spec.whole.stride)
-    grid = geometry.result_shape(x, position, steps, 1, True)
-    most = max(1, _STRIP // max(x.shape[position], *(s.channels or 1 for s in spec.steps)))
+def _strips(spec: checks.Spec, x: Array, place: checks.Place) -> Iterator[tuple[tuple[slice, ...], tuple[Any, ...]]]:
+    """Boxes of pixels, of x and of the result, so small that all that lies between fits a cache."""
+    position = place.position
+    grid = geometry.result_shape(x, position, place.stride, 1, True)
+    widths = [s.channels or x.shape[position] for s in spec.steps[:-1]]
+    most = max(1, _STRIP // max(1, x.shape[position] + sum(widths)))
     sides, inner = [*grid], math.prod(grid)
     for axis in geometry.memory_order(x):
         if inner <= most:
             break
         inner //= grid[axis]
         sides[axis] = max(1, most // inner)
+    whole = [] if spec.steps[-1].drops else [slice(None)]
     for corner in itertools.product(*(range(0, n, side) for n, side in zip(grid, sides, strict=True) if side)):
         box = [slice(i, min(n, i + side)) for n, i, side in zip(grid, corner, sides, strict=True)]
-        of_x = [slice(s.start * n, (s.stop - 1) * n + 1) for s, n in zip(box, steps, strict=True)]
+        of_x = [slice(s.start * n, (s.stop - 1) * n + 1) for s, n in zip(box, place.stride, strict=True)]
         of_x[position] = slice(None)
-        yield tuple(of_x), tuple(box[:position] + box[position + 1 :])
+        yield tuple(of_x), (*box[:position], *whole, *box[position + 1 :], ...)
 
 
 def _through(spec: checks.Spec, x: Array, out: Array | None, threads: int | None) -> Array:
     """A call: all elements, one after another, over strips of pixels."""
-    there = checks.place(spec, x)
-    position, last = there.position, len(spec.steps) - 1
-    types = checks.types(spec, x, x.shape[position], out)
+    place = checks.place(spec, x)
+    types = checks.types(spec, x, x.shape[place.position], out)
     y = out
     if y is None or np.may_share_memory(x, y):
-        y = geometry.empty_as(x, there.shape, types[-1], there.gone)
-    residuals = {s.adds for s in spec.steps}
-    for of_x, box in _strips(spec, x, position) if y.size else ():
-        of_y: Any = (*box[:position], *([] if spec.steps[-1].drops else [slice(None)]), *box[position:], ...)
-        pixels, given = x[of_x], {}
-        for i, (step, dtype) in enumerate(zip(spec.steps, types, strict=True)):
-            if i in residuals:
-                given[i] = pixels
+        y = geometry.empty_as(x, place.shape, types[-1], place.gone)
+    between: dict[tuple[int, ...], list[Array]] = {}
+    for of_x, of_y in _strips(spec, x, place) if y.size else ():
+        pixels = x[of_x]
+        if pixels.shape not in between:
+            between[pixels.shape] = _rooms(spec, pixels, place, types)
+        given = [pixels, *between[pixels.shape]]
+        for i, step in enumerate(spec.steps):
+            to = given[i + 1] if i + 1 < len(given) else y[of_y]
             if isinstance(step.element, ArgMax):
-                index: Any = pixels.argmax(position)
-                y[of_y] = index if step.element.labels is None else step.element.labels[index]
-                continue
-            if isinstance(step.element, Step):
+                index: Any = given[i].argmax(place.position)
+                to[...] = index if step.element.labels is None else step.element.labels[index]
+            elif isinstance(step.element, Step):
                 raise NotImplementedError(f"{step.element!r} is no step of the core yet")
-            grid = geometry.strides_per_axis(pixels, position, step.element.stride)
-            wide = geometry.result_shape(pixels, position, grid, len(step.element._spec.weight), True)
-            to = y[of_y] if i == last else geometry.empty_as(pixels, wide, dtype)
-            residual = {} if step.adds is None else {"residual": given[step.adds]}
-            pixels = step.element(pixels, out=to, threads=threads, **residual)
+            else:
+                residual = {} if step.adds is None else {"residual": given[step.adds]}
+                step.element(given[i], out=to, threads=threads, **residual)
     if out is not None and y is not out:
         out[...] = y
     return y if out is None else out
+
+
+def _rooms(spec: checks.Spec, pixels: Array, place: checks.Place, types: list[np.dtype[Any]]) -> list[Array]:
+    """What every step but the last one has for its results of a strip."""
+    position, rooms = place.position, []
+    shape = [*geometry.result_shape(pixels, position, place.stride, pixels.shape[position], True)]
+    for step, dtype in zip(spec.steps[:-1], types, strict=False):
+        shape[position] = step.channels or shape[position]
+        rooms.append(geometry.empty_as(pixels, tuple(shape), dtype))
+    return rooms
 
 
 # -------------------------------------------------------------------------------------------------- in words
