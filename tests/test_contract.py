@@ -318,7 +318,10 @@ def test_the_form_of_a_pickle_has_a_number(layer: Any) -> None:
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "cpp/README.md"])
+DOCUMENTS = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "cpp/README.md", "docs/scikit-learn.md"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_documents_point_at_files_that_are_there(document: str) -> None:
     path = ROOT / document
     targets = re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8"))

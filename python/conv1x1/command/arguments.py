@@ -100,6 +100,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--filter", type=_integer, default=0, metavar="K", help="the filter to explain (default: 0)")
     command.add_argument("--svg", metavar="FILE.svg", help="also draw it into this file")
 
+    _add_import(commands)
+
     command = commands.add_parser(
         "selftest",
         help="every kernel this CPU can run against the definition",
@@ -110,6 +112,27 @@ def parser() -> argparse.ArgumentParser:
 
     _add_bench(commands)
     return made
+
+
+def _add_import(commands: Any) -> None:
+    command = commands.add_parser(
+        "import",
+        help="a model of ONNX, scikit-learn or torch, as a file of this package",
+        description="Make a chain of a model whose every step is pointwise, compare it with the original on 256\n"
+        "pixels, and write it to a file for conv1x1.load, which then needs no other library. The import needs the\n"
+        'model\'s: pip install ".[onnx]", ".[sklearn]" or ".[torch]" in a clone.',
+        epilog="examples:\n  conv1x1 import classifier.onnx -o net.npz\n"
+        "  conv1x1 import pipeline.joblib --trust --result predict_proba -o net.npz",
+    )
+    command.add_argument("model", metavar="MODEL", help="an .onnx file; or a .joblib, .pkl, .pt with --trust")
+    command.add_argument("-o", "--output", required=True, metavar="FILE.npz", help="where to write the chain")
+    command.add_argument(
+        "--trust", action="store_true", help="read a pickle, which can run any program: only if you know who wrote it"
+    )
+    command.add_argument(
+        "--result", metavar="WHAT", help="of an estimator: predict, predict_proba, decision_function or transform"
+    )
+    command.add_argument("--channel-axis", type=_integer, metavar="N", help="the axis of x that will hold the channels")
 
 
 def _add_bench(commands: Any) -> None:

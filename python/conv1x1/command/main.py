@@ -250,6 +250,13 @@ def _example() -> tuple[Array, Array]:
     return x, w
 
 
+def _import(arguments: Namespace) -> int:
+    from . import importing
+
+    importing.run(arguments)
+    return 0
+
+
 def _load(path: str) -> Array:
     """The array of a file, of which only what is looked at will be read."""
     try:
@@ -273,4 +280,5 @@ _COMMANDS = {
     "bench": _bench,
     "demo": _demo,
     "explain": _explain,
+    "import": _import,
 }

@@ -1,0 +1,62 @@
+"""Steps of a graph as a chain, and the input to compare it on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..checks.arrays import Array
+from ..layers import Conv1x1
+from ..sequential import Sequential
+from . import comparing
+from .steps import Scale, Steps, elements
+from .values import Value
+
+#: The axes of pixels, by their number, for 64 of them; as many more as it takes are batches.
+_SHAPES = {0: (), 1: (64,), 2: (8, 8), 3: (4, 4, 4)}
+
+
+def place(wanted: int | None, rank: int) -> int:
+    """The axis of the input that holds the channels."""
+    found = (1 if wanted is None else wanted) % rank
+    if found not in (1, rank - 1):
+        raise ValueError(f"the model takes its channels from axis {found} of {rank}, neither the second nor the last")
+    return found
+
+
+def compared(
+    steps: Steps, value: Value, axis: int, x: Array, theirs: Array, place: int, name: str
+) -> tuple[Conv1x1 | Sequential, comparing.Comparison]:
+    """The net with its channels on `axis`, and how it compares with a result for x, whose are on `place`."""
+
+    def made(along: int) -> Conv1x1 | Sequential:
+        parts = elements(steps or (Scale.of(),), along, x.shape[place])
+        single = len(parts) == 1 and isinstance(parts[0], Conv1x1)
+        return parts[0] if single else Sequential(parts, channel_axis=along)
+
+    net = made(axis)
+    rows = np.moveaxis(x, place, -1)
+    if not value.labels:  # a result without pixels has its channels last already
+        theirs = np.moveaxis(theirs, place if not value.pooled else 1, -1)
+    if value.pooled and not value.gone:
+        theirs = theirs.reshape(theirs.shape[0], -1)
+    ours = np.asarray((net if axis == -1 else made(-1))(rows))
+    return net, comparing.compare(steps, rows, ours, theirs, name, doubled=True)
+
+
+def pixels(given: Any, channels: int, rank: int, place: int, batch: int | None = None) -> Array:
+    """An input of a model: that which is given, or made up."""
+    if given is not None:
+        a = np.asarray(given)
+        if a.ndim != rank or a.shape[place] != channels:
+            raise ValueError(
+                f"pixels has shape {a.shape}, expected {rank} axes with {channels} channels on axis {place}"
+            )
+        return a.astype(np.float32)
+    if rank - 2 not in _SHAPES:
+        raise ValueError(f"the model takes arrays of {rank} axes: pass pixels=, such an array, to compare on")
+    inner = _SHAPES[rank - 2]
+    shape = [batch or comparing.PIXELS // max(1, int(np.prod(inner))), *inner]
+    shape.insert(place, channels)
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
