@@ -21,13 +21,14 @@ struct Plan : Candidate {
   size_t tile_pixels = 1;
   size_t box[2] = {1, 1};  // of a problem that is walked in boxes: its rows, and the pixels in each
   size_t tiles = 1;
-  size_t chunk_filters = 1;         // filters (of one group) that a tile is multiplied with before its results leave;
-                                    // all of them, except where the method is to multiply
-  size_t chunks = 1;                // in each group
-  size_t channel_block = 1;         // channels multiplied before the sums are left in y or scratch and resumed
-  size_t x_pitch = 0, y_pitch = 0;  // elements (or pairs, quads) between rows of a staged tile and of the scratch
-  size_t scratch_bytes = 0;         // for each thread
-  double microseconds = 0;          // a rough forecast for one thread
+  size_t chunk_filters = 1;          // filters (of one group) that a tile is multiplied with before its results leave;
+                                     // all of them, except where the method is to multiply
+  size_t chunks = 1;                 // in each group
+  size_t channel_block = 1;          // channels multiplied before the sums are left in y or scratch and resumed
+  size_t x_pitch = 0, y_pitch = 0;   // elements (or pairs, quads) between rows of a staged tile and of the scratch
+  size_t scratch_bytes = 0;          // for each thread: the staged tile, then that of the results …
+  size_t y_scratch = 0, y_half = 0;  // … which begins here; and bytes from its first half to the second
+  double microseconds = 0;           // a rough forecast for one thread
   int threads = 1;
 };
 

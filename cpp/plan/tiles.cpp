@@ -18,12 +18,6 @@ bool as_rows(const Plan& plan) { return plan.orientation == Orientation::pixels_
 // Filters of one column where those are lanes; else pixels.
 size_t column_of(const Plan& plan) { return plan.family->width * plan.vectors; }
 
-// What tiles are whole multiples of: the pixels in a block of the kernel.
-size_t granule_of(const Plan& plan) {
-  if (plan.method == Method::few_filters) return 1;
-  return as_rows(plan) ? plan.family->max_rows[plan.vectors - 1] : column_of(plan);
-}
-
 // What chunks are whole multiples of.
 size_t filter_step(const Plan& plan) { return as_rows(plan) ? column_of(plan) : plan.family->width; }
 
@@ -102,7 +96,37 @@ size_t choose_for_threads(Plan& plan, const Problem& p, const Costs& costs, size
   return tile;
 }
 
-// Boxes, whole runs of pixels, or tiles of a size; at most `tile` pixels, or a little more.
+// No unit of work that takes too long.
+void cut_units(Plan& plan, const Problem& p, const Costs& costs) {
+  if (!cuts_filters(plan)) return;
+  const size_t most = plan.table->isa == Isa::portable ? costs.longest_portable_unit : costs.longest_unit;
+  const size_t filters = most / (plan.tile_pixels * p.halves * std::max<size_t>(p.in_channels, 1)),
+               step = filter_step(plan);
+  plan.chunk_filters = std::min(plan.chunk_filters, std::max(filters / step, size_t{1}) * step);
+}
+
+void force(Plan& plan, const Problem& p, const Costs& costs, const Restriction& only) {
+  if (only.chunk_filters && cuts_filters(plan))
+    plan.chunk_filters =
+        std::min(round_up(std::min(only.chunk_filters, p.out_channels), plan.family->width), p.out_channels);
+  if (only.tile_pixels) force_pixels(plan, p, costs, only.tile_pixels);
+}
+
+}  // namespace
+
+Shape runs_of(const Costs& costs, const Problem& p, const PixelAxes& axes) {
+  if (axes.empty()) return {p.pixels ? size_t{1} : 0, 1};
+  const size_t length = p.boxed ? box_side(costs, axes.back()) : axes.back().n;
+  return {length ? p.pixels / length : 0, length};
+}
+
+size_t scratch_budget(const Costs& costs) { return std::min(costs.l2_bytes, costs.most_l2_bytes) / costs.l2_parts; }
+
+size_t granule_of(const Plan& plan) {
+  if (plan.method == Method::few_filters) return 1;
+  return as_rows(plan) ? plan.family->max_rows[plan.vectors - 1] : column_of(plan);
+}
+
 void choose_pixels(Plan& plan, const Problem& p, const Costs& costs, size_t tile) {
   const PixelAxes& walked = plan.stage_x ? p.target : plan.scratch_y ? p.source : p.all;
   const size_t run = runs_of(costs, p, walked).length;
@@ -117,33 +141,10 @@ void choose_pixels(Plan& plan, const Problem& p, const Costs& costs, size_t tile
   set_tiles(plan, p, tile);
 }
 
-// No unit of work that takes too long.
-void cut_units(Plan& plan, const Problem& p, const Costs& costs) {
-  if (!cuts_filters(plan)) return;
-  const size_t most = plan.table->isa == Isa::portable ? costs.longest_portable_unit : costs.longest_unit;
-  const size_t filters = most / (plan.tile_pixels * p.halves * std::max<size_t>(p.in_channels, 1)),
-               step = filter_step(plan);
-  plan.chunk_filters = std::min(plan.chunk_filters, std::max(filters / step, size_t{1}) * step);
+void force_pixels(Plan& plan, const Problem& p, const Costs& costs, size_t tile) {
+  if (p.boxed) choose_box(plan, p, costs, tile);
+  set_tiles(plan, p, p.boxed ? plan.box[0] * plan.box[1] : tile);
 }
-
-void force(Plan& plan, const Problem& p, const Costs& costs, const Restriction& only) {
-  if (only.chunk_filters && cuts_filters(plan))
-    plan.chunk_filters =
-        std::min(round_up(std::min(only.chunk_filters, p.out_channels), plan.family->width), p.out_channels);
-  if (!only.tile_pixels) return;
-  if (p.boxed) choose_box(plan, p, costs, only.tile_pixels);
-  set_tiles(plan, p, p.boxed ? plan.box[0] * plan.box[1] : only.tile_pixels);
-}
-
-}  // namespace
-
-Shape runs_of(const Costs& costs, const Problem& p, const PixelAxes& axes) {
-  if (axes.empty()) return {p.pixels ? size_t{1} : 0, 1};
-  const size_t length = p.boxed ? box_side(costs, axes.back()) : axes.back().n;
-  return {length ? p.pixels / length : 0, length};
-}
-
-size_t scratch_budget(const Costs& costs) { return std::min(costs.l2_bytes, costs.most_l2_bytes) / costs.l2_parts; }
 
 void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_threads) {
   const Costs& costs = machine.costs;
@@ -182,11 +183,9 @@ void choose_pitches(Plan& plan, const Problem& p, const Costs& costs) {
                        (!p.quantized && plan.chunks == 1 && dense(p.y, p.out_channels, p.target, &PixelAxis::y));
   plan.x_pitch = x_dense ? steps : pitch(rows ? steps : plan.tile_pixels);
   plan.y_pitch = y_dense ? plan.chunk_filters : pitch(rows ? plan.chunk_filters : plan.tile_pixels);
-  size_t elements = 0;
-  if (plan.stage_x) elements += round_up(plan.x_pitch * (rows ? plan.tile_pixels : steps), line_elements);
-  if (plan.scratch_y)
-    elements += round_up(plan.y_pitch * (rows ? plan.tile_pixels : plan.chunk_filters), line_elements) * p.halves;
-  plan.scratch_bytes = elements * size;
+  if (plan.stage_x) plan.y_scratch = round_up(plan.x_pitch * (rows ? plan.tile_pixels : steps) * size, line);
+  plan.y_half = round_up(plan.y_pitch * (rows ? plan.tile_pixels : plan.chunk_filters) * size, line);
+  plan.scratch_bytes = plan.y_scratch + (plan.scratch_y ? plan.y_half * p.halves : 0);
 }
 
 }  // namespace conv1x1

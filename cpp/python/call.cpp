@@ -26,17 +26,16 @@ struct Planned {
 std::optional<bool> run_planned(const Settings& s, const Weights& weights, const Planned& planned, bool pinned) {
   Prepared& prepared = *planned.prepared;
   // Nothing is packed then, which 2**40 filters of no channels would take long to.
-  if (prepared.plan.tiles == 0) return true;
-  const bool releases = prepared.plan.microseconds >= microseconds_worth_releasing;
+  if (prepared.program.tiles == 0) return true;
+  const bool releases = prepared.program.microseconds >= microseconds_worth_releasing;
   if (releases && !pinned) return std::nullopt;
   Turn turn(prepared);
-  const Plan& plan = turn.plan();
-  const Layer layer{planned.data, &prepared.problem, &plan,
-                    &weights.packed(plan.family->operand, plan.family->width, planned.form), s.epilogue};
-  if (!releases) return turn.run(layer, nullptr, nullptr);
+  const MultiplyFamily& family = *turn.program().steps.front().plan.family;
+  const Layer layer{&weights.packed(family.operand, family.width, planned.form), s.epilogue};
+  if (!releases) return turn.run(planned.data, layer, nullptr, nullptr);
   WithoutGil without_gil;
   Interruption interruption(without_gil);
-  return turn.run(layer, Interruption::asked, &interruption);
+  return turn.run(planned.data, layer, Interruption::asked, &interruption);
 }
 
 }  // namespace

@@ -223,7 +223,7 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     if (form == Form::plain && !x.is_complex) y.is_complex = residual.is_complex = false;  // the real part
     const auto prepared =
         prepare({s, *state.weights, form, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads});
-    const Plan& plan = prepared->settled_plan();
+    const Plan& plan = prepared->settled_program().steps.front().plan;
     const Isa isa = plan.table->isa;
     py::dict d;
     d["kernel"] = kernel_name(plan, types.arithmetic);

@@ -31,16 +31,15 @@ void clear(Slots& all) {
   const Geometry& g = asked.geometry;
   auto prepared = std::make_shared<Prepared>();
   prepared->key.assign(key, key + length);
-  Problem& problem = prepared->problem;
-  problem = make_problem(asked.arithmetic, asked.x, asked.y, asked.residual, g.axis, s.keep_axis, g.steps,
-                         asked.weights.groups, s.out_channels, asked.form, asked.weights.has_bias());
+  Problem problem = make_problem(asked.arithmetic, asked.x, asked.y, asked.residual, g.axis, s.keep_axis, g.steps,
+                                 asked.weights.groups, s.out_channels, asked.form, asked.weights.has_bias());
   problem.quantized = s.factors.quantized;
   problem.narrow_weights = asked.weights.narrow();
   problem.centered = s.factors.centered;
   prepared->threads = asked.threads;
-  prepared->plan = make_plan(problem, machine(), asked.threads);
+  prepared->program = make_program(problem, machine(), asked.threads);
   prepared->tunes =
-      tunes() && !selection().only.restricts() && prepared->plan.microseconds >= microseconds_worth_tuning;
+      tunes() && !selection().only.restricts() && prepared->program.microseconds >= microseconds_worth_tuning;
   return prepared;
 }
 
@@ -59,20 +58,23 @@ void Turn::take_turn() {
   }
   std::unique_ptr<Tried>& tried = prepared_.tried;
   if (!tried) {
-    std::vector<Plan> plans = plans_to_try(prepared_.problem, machine(), prepared_.threads, Trials::most_candidates);
-    const size_t count = plans.size();
-    tried.reset(new Tried{std::move(plans), Trials(count)});
+    const Problem& problem = prepared_.problem();
+    std::vector<Program> programs;
+    for (const Plan& plan : plans_to_try(problem, machine(), prepared_.threads, Trials::most_candidates))
+      programs.push_back(make_program(problem, plan));
+    const size_t count = programs.size();
+    tried.reset(new Tried{std::move(programs), Trials(count)});
   }
   candidate_ = tried->trials.next();
   timed_ = !tried->trials.settled();
-  plan_ = &tried->plans[candidate_];
+  program_ = &tried->programs[candidate_];
 }
 
-bool Turn::run_timed(const Layer& layer, bool (*stop)(void*), void* stop_context) {
+bool Turn::run_timed(const Data& data, const Layer& layer, bool (*stop)(void*), void* stop_context) {
   // What one thread takes does not count the time that the system gives to others.
-  const clockid_t clock = prepared_.plan.threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
+  const clockid_t clock = prepared_.program.threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
   const double start = microseconds_of(clock);
-  const bool done = convolve(layer, stop, stop_context);
+  const bool done = convolve(*program_, data, &layer, stop, stop_context);
   if (done) microseconds_ = std::max(microseconds_of(clock) - start, 0.0);
   return done;
 }
@@ -124,12 +126,12 @@ void forget_plans() {
 
 py::tuple trials_of(const Prepared& prepared) {
   py::list list;
-  if (prepared.tried && prepared.tried->plans.size() > 1)
-    for (size_t i = 0; i < prepared.tried->plans.size(); ++i) {
-      const Plan& plan = prepared.tried->plans[i];
+  if (prepared.tried && prepared.tried->programs.size() > 1)
+    for (size_t i = 0; i < prepared.tried->programs.size(); ++i) {
+      const Plan& plan = prepared.tried->programs[i].steps.front().plan;
       const Trials& trials = prepared.tried->trials;
       py::dict d;
-      d["kernel"] = kernel_name(plan, prepared.problem.arithmetic);
+      d["kernel"] = kernel_name(plan, prepared.problem().arithmetic);
       d["orientation"] = orientation_name(plan);
       d["stages_x"] = plan.stage_x;
       d["scratches_y"] = plan.scratch_y;
@@ -148,7 +150,7 @@ py::list all_trials() {
     if (!slot) continue;
     const py::tuple trials = trials_of(*slot);
     if (trials.empty()) continue;
-    const Problem& p = slot->problem;
+    const Problem& p = slot->problem();
     py::dict d;
     d["pixels"] = p.pixels * p.halves;
     d["in_channels"] = p.in_channels * p.groups;

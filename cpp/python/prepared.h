@@ -1,4 +1,4 @@
-// What calls of one shape share: the problem and its plan, made at the first such call and looked up by all others.
+// What calls of one shape share: a program, made at the first such call and looked up by all others.
 //
 // Plans are measured. Where calls of a shape come again and are worth the two looks at a clock, the cost model's best
 // few plans take turns until one has shown to be the fastest (plan/trials.h). The GIL guards what they have taken so
@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "call/problem.h"
-#include "plan/plan.h"
+#include "plan/program.h"
 #include "plan/trials.h"
 #include "run/convolve.h"
 #include "settings.h"
@@ -23,30 +23,31 @@ namespace conv1x1 {
 namespace py = pybind11;
 
 struct Tried {
-  std::vector<Plan> plans;
+  std::vector<Program> programs;
   Trials trials;
 };
 
 struct Prepared {
   std::vector<ptrdiff_t> key;
-  Problem problem;
   int threads = 1;               // at most
-  Plan plan;                     // the cost model's own
+  Program program;               // the cost model's own
   bool tunes = false;            // whether others are tried too, from the second call on
   bool called = false;           // once
   std::unique_ptr<Tried> tried;  // from then on
 
+  const Problem& problem() const { return program.steps.front().problem; }
+
   // The one that calls run with: the model's own until another has shown to be faster.
-  const Plan& settled_plan() const {
-    return tried && tried->trials.settled() ? tried->plans[tried->trials.next()] : plan;
+  const Program& settled_program() const {
+    return tried && tried->trials.settled() ? tried->programs[tried->trials.next()] : program;
   }
 };
 
-// One call's turn: the plan it runs with, and, where plans are on trial, what it takes. The GIL is held when it begins
+// One call's turn: the program it runs, and, where plans are on trial, what it takes. The GIL is held when it begins
 // and when it ends.
 class Turn {
  public:
-  explicit Turn(Prepared& prepared) : prepared_(prepared), plan_(&prepared.plan) {
+  explicit Turn(Prepared& prepared) : prepared_(prepared), program_(&prepared.program) {
     if (prepared.tunes) take_turn();
   }
   ~Turn() {
@@ -55,25 +56,25 @@ class Turn {
   Turn(const Turn&) = delete;
   Turn& operator=(const Turn&) = delete;
 
-  const Plan& plan() const { return *plan_; }
+  const Program& program() const { return *program_; }
 
-  // As `convolve`, of a layer with that plan. A call that is stopped, or raises, counts for nothing.
-  bool run(const Layer& layer, bool (*stop)(void*), void* stop_context) {
-    return timed_ ? run_timed(layer, stop, stop_context) : convolve(layer, stop, stop_context);
+  // As `convolve`, of a layer with that program. A call that is stopped, or raises, counts for nothing.
+  bool run(const Data& data, const Layer& layer, bool (*stop)(void*), void* stop_context) {
+    return timed_ ? run_timed(data, layer, stop, stop_context) : convolve(*program_, data, &layer, stop, stop_context);
   }
 
  private:
   void take_turn();
-  bool run_timed(const Layer&, bool (*stop)(void*), void* stop_context);
+  bool run_timed(const Data&, const Layer&, bool (*stop)(void*), void* stop_context);
 
   Prepared& prepared_;
-  const Plan* plan_;
+  const Program* program_;
   size_t candidate_ = 0;
   bool timed_ = false;
   double microseconds_ = -1;
 };
 
-// One convolution of real numbers: all that its problem and plan depend on. Of the arrays that is types, shapes and
+// One convolution of real numbers: all that its program depends on. Of the arrays that is types, shapes and
 // strides, of the weights what they are for, not their numbers.
 struct Asked {
   const Settings& settings;

@@ -23,8 +23,6 @@ End tile_at(const Task& t, char* data, size_t pitch, ptrdiff_t size) {
   return {t.rows() ? Block{data, bytes, size} : Block{data, size, bytes}, false};
 }
 
-ptrdiff_t whole_lines(size_t bytes) { return static_cast<ptrdiff_t>((bytes + 63) / 64 * 64); }
-
 // What the kernel reads: the tile that was staged, or the pixels where they lie.
 End kernel_x(const Task& t, char* scratch) {
   if (t.plan.stage_x) return tile_at(t, scratch, t.plan.x_pitch, t.size());
@@ -35,17 +33,7 @@ End kernel_x(const Task& t, char* scratch) {
 
 // What the kernel writes: a tile after that of x, or the results where they shall lie.
 End kernel_y(const Task& t, char* scratch) {
-  const Plan& plan = t.plan;
-  if (!plan.scratch_y) return t.y;
-  const size_t steps = (plan.channel_block + t.depth() - 1) / t.depth();
-  const size_t x_numbers = plan.stage_x ? plan.x_pitch * (t.rows() ? plan.tile_pixels : steps) : 0;
-  return tile_at(t, scratch + whole_lines(x_numbers * static_cast<size_t>(t.size())), plan.y_pitch, t.out_size());
-}
-
-// From the first half of a tile's results to the second.
-ptrdiff_t half_bytes(const Task& t) {
-  const Plan& plan = t.plan;
-  return whole_lines(plan.y_pitch * (t.rows() ? plan.tile_pixels : plan.chunk_filters) * static_cast<size_t>(t.size()));
+  return t.plan.scratch_y ? tile_at(t, scratch + t.plan.y_scratch, t.plan.y_pitch, t.out_size()) : t.y;
 }
 
 void run_half(const Task& t, const End& x, const End& y) {
@@ -61,7 +49,7 @@ void run_half(const Task& t, const End& x, const End& y) {
       if (t.plan.stage_x)
         stage(t, channel, channels, x);
       else
-        block.data += offset(t.problem.x, channel);
+        block.data += static_cast<ptrdiff_t>(channel) * t.x.channel;
       multiply(t, channel, channels, block, y);
       channel += channels;
     } while (channel < in_channels);
@@ -79,55 +67,74 @@ void run_halves(const Task& t, const End& x, const End& y) {
   second.residual = !t.residual || p.real_residual ? nullptr : t.residual + p.residual.half;
   End second_x = x, second_y = y;
   if (x.walked) second_x.data += p.x.half;
-  second_y.data += y.walked ? p.y.half : half_bytes(t);
+  second_y.data += y.walked ? p.y.half : static_cast<ptrdiff_t>(t.plan.y_half);
   run_half(second, second_x, second_y);
   if (!y.walked) put_together(t, y, second_y);
 }
 
-void run_part(const Layer& layer, const Pixels& pixels, size_t part, char* scratch) {
-  const Problem& p = *layer.problem;
-  const Plan& plan = *layer.plan;
-  const size_t group = part / plan.chunks, filter = part % plan.chunks * plan.chunk_filters;
-  const size_t filters = std::min(plan.chunk_filters, p.out_channels - filter);
-  const size_t first_channel = group * p.in_channels, first_filter = group * p.out_channels + filter;
-  const bool alone = p.real_residual && p.pairs_filters;  // the residual is for every second filter
-  const Data& data = layer.data;
-  const Task task{p,
-                  plan,
-                  *layer.weights,
-                  layer.epilogue,
-                  pixels,
-                  group,
-                  filter,
-                  filters,
-                  {{const_cast<char*>(data.x) + pixels.start.x + offset(p.x, first_channel), 0, p.x.channel}, true},
-                  {{data.y + pixels.start.y + offset(p.y, first_filter), 0, p.y.channel}, true},
-                  !data.residual ? nullptr
-                                 : data.residual + pixels.start.residual +
-                                       offset(p.residual, alone ? first_filter / 2 : first_filter),
-                  false};
-  if (plan.method == Method::few_channels) return few_channels(task, scratch);
-  const End x = kernel_x(task, scratch), y = kernel_y(task, scratch);
-  p.halves == 1 ? run_half(task, x, y) : run_halves(task, x, y);
-}
-
 struct Work {
-  const Layer* layer;
-  size_t parts;  // units in a tile
+  const Program& program;
+  const Data& data;
+  const Layer* layers;
   bool (*stop)(void*);
   void* stop_context;
 };
 
+// Where a channel begins in what one step hands to the next.
+End handed(const Handed& block, size_t channel, char* scratch) {
+  return {{scratch + block.offset + static_cast<ptrdiff_t>(channel) * block.channel, block.pixel, block.channel},
+          false};
+}
+
+// Of a step, a chunk of the filters of one group: part of groups · chunks.
+void run_part(const Work& work, size_t s, const Pixels& pixels, size_t part, char* scratch) {
+  const Step* const step = &work.program.steps[s];
+  const Problem& p = step->problem;
+  const Plan& plan = step->plan;
+  const Data& data = work.data;
+  const size_t group = part / plan.chunks, filter = part % plan.chunks * plan.chunk_filters;
+  const size_t filters = std::min(plan.chunk_filters, p.out_channels - filter);
+  const size_t first_channel = group * p.in_channels, first_filter = group * p.out_channels + filter;
+  const bool ends = s + 1 == work.program.steps.size();
+  const bool alone = p.real_residual && p.pairs_filters;  // the residual is for every second filter
+  const Task task{
+      p,
+      plan,
+      *work.layers[s].weights,
+      work.layers[s].epilogue,
+      pixels,
+      group,
+      filter,
+      filters,
+      s > 0 ? handed(step[-1].to, first_channel, scratch)
+            : End{{const_cast<char*>(data.x) + pixels.start.x + offset(p.x, first_channel), 0, p.x.channel}, true},
+      !ends ? handed(step->to, first_filter, scratch)
+            : End{{data.y + pixels.start.y + offset(p.y, first_filter), 0, p.y.channel}, true},
+      ends && data.residual
+          ? data.residual + pixels.start.residual + offset(p.residual, alone ? first_filter / 2 : first_filter)
+          : nullptr,
+      false};
+  char* const own = scratch + work.program.own_scratch;
+  if (plan.method == Method::few_channels) return few_channels(task, own);
+  const End x = kernel_x(task, own), y = kernel_y(task, own);
+  p.halves == 1 ? run_half(task, x, y) : run_halves(task, x, y);
+}
+
 void run_unit(void* context, size_t unit) noexcept {
   const DefaultArithmetic arithmetic;
   const Work& work = *static_cast<const Work*>(context);
-  const Layer& layer = *work.layer;
-  const Pixels pixels = pixels_of(*layer.problem, *layer.plan, unit / work.parts);
-  run_part(layer, pixels, unit % work.parts, thread_scratch(layer.plan->scratch_bytes));
+  const Program& program = work.program;
+  char* const scratch = thread_scratch(program.scratch_bytes);
+  const Pixels pixels = pixels_of(program, unit / program.units);
+  if (program.steps.size() == 1) return run_part(work, 0, pixels, unit % program.units, scratch);
+  for (size_t s = 0; s < program.steps.size(); ++s) {
+    const size_t parts = program.steps[s].problem.groups * program.steps[s].plan.chunks;
+    for (size_t part = 0; part < parts; ++part) run_part(work, s, pixels, part, scratch);
+  }
 }
 
 bool enter(void* context) noexcept {
-  return thread_scratch(static_cast<const Work*>(context)->layer->plan->scratch_bytes) != nullptr;
+  return thread_scratch(static_cast<const Work*>(context)->program.scratch_bytes) != nullptr;
 }
 
 bool stop(void* context) {
@@ -137,13 +144,12 @@ bool stop(void* context) {
 
 }  // namespace
 
-bool convolve(const Layer& layer, bool (*stop_asked)(void*), void* stop_context) {
-  const Problem& p = *layer.problem;
-  const Plan& plan = *layer.plan;
-  if (p.pixels == 0 || p.out_channels == 0) return true;
-  Work work{&layer, p.groups * plan.chunks, stop_asked, stop_context};
+bool convolve(const Program& program, const Data& data, const Layer* layers, bool (*stop_asked)(void*),
+              void* stop_context) {
+  if (program.tiles == 0) return true;
+  Work work{program, data, layers, stop_asked, stop_context};
   if (!enter(&work)) throw std::bad_alloc();
-  return run_job({plan.tiles * work.parts, enter, run_unit, stop, &work}, plan.threads);
+  return run_job({program.tiles * program.units, enter, run_unit, stop, &work}, program.threads);
 }
 
 }  // namespace conv1x1

@@ -1,23 +1,21 @@
-// The front of the core: computes a layer over the pixels, tile by tile.
+// The front of the core: runs a program over the pixels of a call, tile by tile.
 #pragma once
 
 #include "call/problem.h"
-#include "plan/plan.h"
+#include "plan/program.h"
 #include "run/epilogue.h"
 #include "weights/weights.h"
 
 namespace conv1x1 {
 
+// What a step of a program is given, besides its plan: weights packed as its plan wants them.
 struct Layer {
-  Data data;
-  const Problem* problem;
-  const Plan* plan;
-  const PackedWeights* weights;
+  const PackedWeights* weights = nullptr;  // null where it has no filters
   Epilogue epilogue;
 };
 
-// Computes the layer; every element of y is written. False when `stop`, asked now and then on this thread, said to
+// One for each step. Every element of y is written. False when `stop`, asked now and then on this thread, said to
 // leave: y is then incomplete. Throws std::bad_alloc before y is touched.
-bool convolve(const Layer&, bool (*stop)(void*), void* stop_context);
+bool convolve(const Program&, const Data&, const Layer* layers, bool (*stop)(void*), void* stop_context);
 
 }  // namespace conv1x1

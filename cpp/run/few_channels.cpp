@@ -204,7 +204,7 @@ void in_box(const Task& t, char* scratch) {
 }  // namespace
 
 void few_channels(const Task& t, char* scratch) {
-  if (t.pixels.boxed) return in_box(t, scratch);
+  if (t.plan.stage_x || t.plan.scratch_y) return in_box(t, scratch);
   planes(t.problem) && !t.problem.centered ? in_planes(t) : whole_pixels(t, t.x, t.y);
 }
 

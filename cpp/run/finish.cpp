@@ -40,7 +40,7 @@ void finish(const Task& t, const End& sums, bool moves) {
   const bool adds = t.residual && !t.plan.fuse_residual;
   const bool activates = t.epilogue.activation != Activation::none && !fuses_clamp(t) && !t.problem.quantized;
   const Side& side = t.problem.y;
-  const bool turns = moves && t.pixels.boxed && !side.pair;
+  const bool turns = moves && t.y.walked && t.pixels.boxed && !side.pair;
   if (!adds && !activates && !moves) return;
   const KernelTable& table = *t.plan.table;
   const Elements from{static_cast<size_t>(t.out_size())}, to = elements(side);

@@ -168,7 +168,7 @@ bool fuses_clamp(const Task& t) {
 void multiply(const Task& t, size_t channel, size_t channels, const End& x, const End& y) {
   const Multiply m = common(t, channel, channels);
   const ptrdiff_t skipped = static_cast<ptrdiff_t>(channel * t.plan.family->width) * t.size();
-  const Ahead ahead = t.plan.stage_x ? next_tile(t) : Ahead{};
+  const Ahead ahead = t.plan.stage_x && t.x.walked ? next_tile(t) : Ahead{};
   (t.rows() ? pixels_as_rows : pixels_as_lanes)(t, m, skipped, x, y, ahead);
 }
 

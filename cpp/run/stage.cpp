@@ -24,6 +24,11 @@ void move_pixels(const Task& t, size_t channel, size_t channels, size_t first, s
   const KernelTable& table = *t.plan.table;
   const Elements from = elements(side), into{static_cast<size_t>(element_size(t))};
   const ConvertFn convert = to_operand(t);
+  if (!t.x.walked)
+    return transfer(table,
+                    {channel_of(t, channel) + static_cast<ptrdiff_t>(first - t.pixels.first) * t.x.pixel, t.x.pixel,
+                     t.x.channel, to.data, to.pixel, to.channel, last - first, channels},
+                    from, into, convert);
   if (t.pixels.boxed && !side.pair) {
     const PixelAxis &row = t.pixels.box[0], &column = t.pixels.box[1];
     return transfer(table, channel_of(t, channel) + static_cast<ptrdiff_t>(first / column.n) * row.x, to.data,
@@ -53,8 +58,10 @@ void stage_together(const Task& t, const Block& to) {
   const ptrdiff_t size = element_size(t), row = static_cast<ptrdiff_t>(chunk) * size;
   const RowsFn join = t.plan.table->join[depth - 2][log2_of(static_cast<size_t>(size))];
   const PixelAxes& axes = t.problem.source;
-  const bool in_place = !to_operand(t) && axes.size() <= 1 && (axes.empty() || axes.back().x == size);
+  const bool even = axes.size() <= 1 && (axes.empty() || axes.back().x == size);
+  const bool in_place = !to_operand(t) && (t.x.walked ? even : t.x.pixel == size);
   const Pixels& pixels = t.pixels;
+  const size_t origin = t.x.walked ? 0 : pixels.first;                                   // the pixel that x begins with
   const size_t most = pixels.boxed ? chunk / pixels.box[1].n * pixels.box[1].n : chunk;  // whole rows of a box
   for (size_t first = pixels.first; first < pixels.last; first += most) {
     const size_t n = std::min(most, pixels.last - first);
@@ -66,8 +73,9 @@ void stage_together(const Task& t, const Block& to) {
         char* rows[most_rows] = {};
         for (size_t d = 0; d < depth; ++d) {
           const size_t own = c + d < channels ? c + d : c;
-          rows[d] = in_place ? t.x.data + offset(t.problem.x, block + own) + static_cast<ptrdiff_t>(first) * size
-                             : rows_of_numbers + static_cast<ptrdiff_t>(own) * row;
+          rows[d] = in_place
+                        ? t.x.data + offset(t.problem.x, block + own) + static_cast<ptrdiff_t>(first - origin) * size
+                        : rows_of_numbers + static_cast<ptrdiff_t>(own) * row;
         }
         join({numbers, rows, n});
       }
@@ -109,17 +117,23 @@ bool convert_centered(const Task& t, const char* center, size_t channel, size_t 
   const Side& side = t.problem.x;
   const size_t size = size_of(side.dtype);
   const CenterFn fn = t.plan.table->center[index(side.dtype)][index(t.problem.arithmetic)];
-  if (!fn || side.swapped || t.pixels.boxed) return false;
+  if (!fn || side.swapped || (t.x.walked && t.pixels.boxed)) return false;
   const ptrdiff_t element = static_cast<ptrdiff_t>(size);
   const PixelAxes& axes = t.problem.source;
   if (t.rows() ? side.channel != element : !axes.empty() && axes.back().x != element) return false;
-  Runs runs(t.pixels.walk(axes), t.pixels.first, t.pixels.last);
-  for (Run run; runs.next(run); to.data += static_cast<ptrdiff_t>(run.n) * to.pixel) {
-    const char* x = channel_of(t, channel) + run.x;
-    const Center rows = t.rows() ? Center{x, run.x_step, to.data, to.pixel, run.n, channels, center, false}
-                                 : Center{x, t.x.channel, to.data, to.channel, channels, run.n, center, true};
+  const auto convert = [&](const char* x, ptrdiff_t pixel, size_t n) {
+    const Center rows = t.rows() ? Center{x, pixel, to.data, to.pixel, n, channels, center, false}
+                                 : Center{x, t.x.channel, to.data, to.channel, channels, n, center, true};
     subtract(t, fn, rows, rows.length * size);
+    to.data += static_cast<ptrdiff_t>(n) * to.pixel;
+  };
+  const char* x = channel_of(t, channel);
+  if (!t.x.walked) {
+    convert(x, t.x.pixel, t.pixels.count());
+    return true;
   }
+  Runs runs(t.pixels.walk(axes), t.pixels.first, t.pixels.last);
+  for (Run run; runs.next(run);) convert(x + run.x, run.x_step, run.n);
   return true;
 }
 

@@ -1,19 +1,20 @@
-// One step's work on a tile of pixels: what is computed, and where its pixels lie. The steps (stage, multiply or
-// another method, finish) are functions of it, and each maps an `End` to another.
+// One step's work on a tile of pixels: what is computed, and where its pixels lie. What is done in it (stage, multiply
+// or another method, finish) are functions of a task, each of which maps an `End` to another.
 #pragma once
 
 #include <cstddef>
 
 #include "call/problem.h"
 #include "kernels/kernel.h"
-#include "plan/plan.h"
+#include "plan/program.h"
 #include "run/epilogue.h"
 #include "run/transfer.h"
 #include "weights/weights.h"
 
 namespace conv1x1 {
 
-// The pixels of a tile: [first, last) of a problem's walks, or a box, which begins at `start` and is a walk of its own.
+// The pixels of a tile: [first, last) of the problems' walks, or a box, which begins at `start` and is a walk of its
+// own.
 struct Pixels {
   size_t first, last;
   bool boxed = false;
@@ -24,7 +25,7 @@ struct Pixels {
   Walk walk(const PixelAxes& axes) const { return boxed ? Walk(box, 2) : Walk(axes); }
 };
 
-Pixels pixels_of(const Problem&, const Plan&, size_t tile);
+Pixels pixels_of(const Program&, size_t tile);
 
 // Evenly spaced pixels.
 struct Block {
@@ -34,7 +35,7 @@ struct Block {
   Block at(ptrdiff_t offset) const { return {data + offset, pixel, channel}; }
 };
 
-// Where a step's pixels come from, or go to: a block in scratch, or, `walked`, a caller's array, whose pixels are
+// Where pixels come from, or go to: a block in scratch, or, `walked`, a caller's array, whose pixels are
 // reached in the runs of the problem's axes. What is read is not written to, though the address would let one.
 struct End : Block {
   bool walked = false;

@@ -53,6 +53,7 @@ struct Costs {
   size_t box_side = 32, box_step = 16;  // pixels along an axis of a box, and what it is a multiple of
   size_t units_for_thread = 8;          // at least, so that nobody waits long for the last one
   size_t least_blocks = 4;              // of rows in a tile that is cut for threads
+  size_t usual_chain_pixels = 128;      // in a tile of a chain, while it is weighed which way round its blocks lie
   // Multiply-adds in a unit at most: signals are looked at between units, and Ctrl-C shall not wait for long. Some
   // milliseconds with vectors, ten or twenty without.
   size_t longest_unit = size_t{1} << 28, longest_portable_unit = size_t{1} << 23;

@@ -31,9 +31,10 @@
 #include "call/problem.h"
 #include "call/result.h"
 #include "elements.h"
+#include "every_chain.h"
 #include "every_kernel.h"
 #include "made_of_bytes.h"
-#include "plan/plan.h"
+#include "plan/program.h"
 #include "plan/trials.h"
 #include "run/convolve.h"
 #include "system/cpu.h"
@@ -181,6 +182,45 @@ void test_every_kernel(size_t cases, uint64_t seed) {
   check(centered * 10 >= cases, "enough with a centre");
 }
 
+// -------------------------------------------------------------------------------------------- every chain
+
+void test_every_chain(size_t cases, uint64_t seed) {
+  std::printf("chains drawn from seed %llu\n", static_cast<unsigned long long>(seed));
+  std::fflush(stdout);  // before what goes wrong aborts
+  std::mt19937_64 random(seed);
+  size_t ways = 0, quantized = 0, lengths[5] = {}, handed[dtype_count] = {}, met[way_count][way_count] = {},
+         turned[2][2] = {};
+  for (size_t i = 0; i < cases;) {
+    uint8_t bytes[160];
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random() >> 32);
+    const ComparedChain compared = check_every_chain(bytes, sizeof(bytes));
+    if (compared.ways == 0) continue;
+    ++i;
+    ways += compared.ways;
+    quantized += compared.quantized;
+    ++lengths[compared.layers];
+    for (size_t type = 0; type < dtype_count; ++type) handed[type] += compared.handed[type];
+    for (size_t a = 0; a < way_count; ++a)
+      for (size_t b = 0; b < way_count; ++b) met[a][b] += compared.met[a][b];
+    for (size_t a : {0, 1})
+      for (size_t b : {0, 1}) turned[a][b] += compared.turned[a][b];
+  }
+  std::printf("%zu chains, %zu of them with quantized layers: %zu ways in all\n", cases, quantized, ways);
+  if (cases < 500) return;
+  for (size_t length = 1; length <= 4; ++length) check(lengths[length] * 10 >= cases, "chains of every length");
+  for (const DType type : {DType::float32, DType::float64, DType::int32, DType::float16, DType::bfloat16, DType::uint8,
+                           DType::int8, DType::uint16, DType::int16})
+    check(handed[size_t(type)] > 0, "every type is handed on: " + std::to_string(size_t(type)));
+  for (size_t a = 0; a < way_count; ++a) {
+    for (size_t b = 0; b < way_count; ++b) {
+      const bool possible = !(a == 4 && (b == 2 || b == 3));  // few channels give few: not many for few filters
+      check(met[a][b] > 0 || !possible, "every pair of methods meets: " + std::to_string(a) + std::to_string(b));
+    }
+  }
+  for (size_t a : {0, 1})
+    for (size_t b : {0, 1}) check(turned[a][b] > 0, "what is handed on lies either way round");
+}
+
 // -------------------------------------------------------------------------------- what was found by it
 
 // An array that ends where a page begins that cannot be touched, or as far before it as `skew` says.
@@ -264,24 +304,19 @@ struct Plain {
                            filters);
   }
 
-  Layer layer(const Plan& plan, std::vector<T>& out) {
-    return {{bytes(x), bytes(out), bytes(residual)},
-            &problem,
-            &plan,
-            &weights->packed(plan.family->operand, plan.family->width),
-            epilogue};
-  }
   // Threads are worth their while for any work.
   Plan plan(const KernelTable* table, int threads) const {
     Machine machine{table, {}, cpu().costs};
     machine.costs.worth_threads = 0;
     return make_plan(problem, machine, threads);
   }
+  bool run(const Plan& plan, std::vector<T>& out, bool (*stop)(void*) = nullptr, void* context = nullptr) {
+    const Layer layer{&weights->packed(plan.family->operand, plan.family->width), epilogue};
+    return convolve(make_program(problem, plan), {bytes(x), bytes(out), bytes(residual)}, &layer, stop, context);
+  }
   std::vector<T> run(const KernelTable* table, int threads) {
-    const Plan chosen = plan(table, threads);
     std::vector<T> out(y.size());
-    const Layer one = layer(chosen, out);
-    check(convolve(one, nullptr, nullptr), "a call that nobody stops ends");
+    check(run(plan(table, threads), out), "a call that nobody stops ends");
     return out;
   }
   static char* bytes(std::vector<T>& values) { return reinterpret_cast<char*>(values.data()); }
@@ -420,12 +455,9 @@ uint64_t hash_of_call(const Call& call, const Machine& machine, int threads) {
       problem.narrow_weights = weights.narrow();
       Plan plan = make_plan(problem, machine, threads);
       plan.threads = std::min(plan.threads, 3);  // who does which part does not matter
-      const Layer layer{{x.data(), y.data(), nullptr},
-                        &problem,
-                        &plan,
-                        &weights.packed(plan.family->operand, plan.family->width),
-                        epilogue};
-      check(convolve(layer, nullptr, nullptr), "a call that nobody stops ends");
+      const Layer layer{&weights.packed(plan.family->operand, plan.family->width), epilogue};
+      check(convolve(make_program(problem, plan), {x.data(), y.data(), nullptr}, &layer, nullptr, nullptr),
+            "a call that nobody stops ends");
       all.take(y.data(), y.size());
     }
   }
@@ -510,12 +542,11 @@ void test_callers_arithmetic() {
       const std::vector<float> wanted = plain->run(table, 1);
       const Plan plan = plain->plan(table, 1);
       std::vector<float> y(wanted.size());
-      const Layer layer = plain->layer(plan, y);
       const auto before = get_modes();
       set_modes(hostile_modes);
       std::feclearexcept(FE_ALL_EXCEPT);
       const auto hostile = get_modes();
-      convolve(layer, nullptr, nullptr);
+      plain->run(plan, y);
       const bool kept = get_modes() == hostile && std::fetestexcept(FE_ALL_EXCEPT) == 0;
       set_modes(before);
       check(hostile != before && kept, "the caller's modes and flags stay");
@@ -579,8 +610,7 @@ void test_cut_for_many_threads() {
           Plan cut = plain.plan(table, 64);
           cut.threads = 3;
           std::vector<T> y(plain.y.size());
-          const Layer layer = plain.layer(cut, y);
-          const bool finished = convolve(layer, nullptr, nullptr);
+          const bool finished = plain.run(cut, y);
           check(finished && y == plain.run(table, 1), "the same bits, cut for many threads");
           check(pixels < 2000 || cut.tiles > whole.tiles, "what is cut has more parts");
         }
@@ -637,10 +667,154 @@ void test_stop() {
   for (int threads : {1, 3}) {
     Plain<float> large(20000, 64, 64);
     const Plan plan = large.plan(table, threads);
-    const Layer layer = large.layer(plan, large.y);
     int left = 3;
     const auto counts = [](void* context) { return --*static_cast<int*>(context) == 0; };
-    check(!convolve(layer, counts, &left) && left == 0, "a call that is stopped says so");
+    check(!large.run(plan, large.y, counts, &left) && left == 0, "a call that is stopped says so");
+  }
+}
+
+// ------------------------------------------------------------------------------------------------- chains
+
+// What layers of the same pixels give one after another, a chain of them gives at once.
+struct PlainChain {
+  PlainChain(Plain<float>& first, Plain<float>& second, Plain<float>& third) : layers{&first, &second, &third} {}
+
+  Program program(const KernelTable* table, int threads, size_t tile_pixels = 0) const {
+    const ptrdiff_t n = static_cast<ptrdiff_t>(pixels()), size = sizeof(float);
+    const ptrdiff_t c = static_cast<ptrdiff_t>(layers[0]->x.size()) / n,
+                    k = static_cast<ptrdiff_t>(layers[2]->bias.size());
+    const ptrdiff_t x_shape[] = {n, c}, y_shape[] = {n, k}, x_strides[] = {c * size, size},
+                    y_strides[] = {k * size, size};
+    const size_t steps[] = {1, 1};
+    const Problem call = make_problem(DType::float32, {nullptr, DType::float32, false, 2, x_shape, x_strides},
+                                      {nullptr, DType::float32, false, 2, y_shape, y_strides}, nullptr, 1, true, steps,
+                                      1, static_cast<size_t>(k));
+    std::vector<Link> links;
+    for (const Plain<float>* layer : layers) {
+      Link link;
+      link.in_channels = layer->w.size() / layer->bias.size();
+      link.out_channels = layer->bias.size();
+      links.push_back(link);
+    }
+    Machine machine{table, {}, cpu().costs};
+    machine.costs.worth_threads = 0;
+    machine.only.tile_pixels = tile_pixels;
+    return make_program(call, links, machine, threads);
+  }
+
+  bool run(const Program& program, std::vector<float>& y, bool (*stop)(void*) = nullptr, void* context = nullptr) {
+    std::vector<Layer> operands;
+    for (size_t l = 0; l < 3; ++l) {
+      const Plan& plan = program.steps[l].plan;
+      operands.push_back({&layers[l]->weights->packed(plan.family->operand, plan.family->width), layers[l]->epilogue});
+    }
+    y.assign(layers[2]->y.size(), -1);
+    return convolve(program, {Plain<float>::bytes(layers[0]->x), Plain<float>::bytes(y), nullptr}, operands.data(),
+                    stop, context);
+  }
+
+  std::vector<float> apart(const KernelTable* table) {
+    layers[1]->x = layers[0]->run(table, 1);
+    layers[2]->x = layers[1]->run(table, 1);
+    return layers[2]->run(table, 1);
+  }
+
+  size_t pixels() const { return layers[2]->y.size() / layers[2]->bias.size(); }
+
+  Plain<float>* layers[3];
+};
+
+void test_chain() {
+  Plain<float> first(3000, 48, 32, Activation::clamp), second(3000, 32, 24), third(3000, 24, 3, Activation::gelu);
+  PlainChain chain(first, second, third);
+  for (const KernelTable* table : fused_tables()) {
+    const std::vector<float> apart = chain.apart(table);
+    std::vector<float> together;
+    for (int threads : {1, 3}) {
+      for (size_t tile : {0, 1, 7, 5000}) {
+        const Program program = chain.program(table, threads, tile);
+        check(chain.run(program, together), "a chain that nobody stops ends");
+        check(together == apart, std::string("a chain of layers with ") + isa_name(table->isa));
+        check(threads == 1 || tile > 0 || program.tiles >= 8, "there is work for three threads");
+        check(tile == 0 || program.tile_pixels == std::min<size_t>(tile, 3000), "a tile as it is asked for");
+      }
+    }
+    int left = 3;
+    const auto counts = [](void* context) { return --*static_cast<int*>(context) == 0; };
+    check(!chain.run(chain.program(table, 1, 16), together, counts, &left) && left == 0, "a chain can be stopped");
+  }
+}
+
+// All that lies between two layers of a chain, and what each of them needs, has a place of its own; and all blocks
+// together take what a tile may.
+void test_places_of_a_chain() {
+  const KernelTable* table = kernels(best_isa(cpu(), nullptr), cpu());
+  Plain<float> first(100000, 64, 512), second(100000, 512, 256), third(100000, 256, 10);
+  const Program program = PlainChain(first, second, third).program(table, 1);
+  const Handed &one = program.steps[0].to, &two = program.steps[1].to;
+  check(one.offset + one.bytes <= two.offset && two.offset + two.bytes <= program.own_scratch, "no block overlaps");
+  check(program.steps[2].to.bytes == 0, "the last layer writes y");
+  const Costs& costs = cpu().costs;
+  check(program.own_scratch <= std::min(costs.l2_bytes, costs.most_l2_bytes) / costs.l2_parts,
+        "blocks stay in the cache: " + std::to_string(program.own_scratch) + " bytes");
+  for (const Step& step : program.steps)
+    check(program.own_scratch + step.plan.scratch_bytes <= program.scratch_bytes &&
+              step.plan.tile_pixels == program.tile_pixels,
+          "every layer has its scratch, of one tile");
+}
+
+// Complex filters over complex pixels, then over those, in a chain and one after another; x's channels follow one
+// another or lie apart.
+void test_chain_of_complex() {
+  constexpr ptrdiff_t n = 150, c = 5, k = 6, last = 3, part = sizeof(float);
+  const auto numbers_of = [](ptrdiff_t count) { return numbers(DType::float32, static_cast<size_t>(2 * count)); };
+  std::vector<char> x = numbers_of(n * c), w1 = numbers_of(c * k), w2 = numbers_of(k * last),
+                    middle = numbers_of(n * k), apart = numbers_of(n * last), together = apart;
+  const Weights one({w1.data(), DType::float32, true}, {}, {}, 1, k, c),
+      two({w2.data(), DType::float32, true}, {}, {}, 1, last, k);
+  const size_t steps[] = {1, 1};
+  for (const bool channels_last : {true, false}) {
+    const auto strides = [&](ptrdiff_t channels) {
+      return channels_last ? std::array{channels * 2 * part, 2 * part} : std::array{2 * part, n * 2 * part};
+    };
+    const auto x_strides = strides(c), middle_strides = strides(k), y_strides = strides(last);
+    const ptrdiff_t x_shape[] = {n, c}, middle_shape[] = {n, k}, y_shape[] = {n, last};
+    const Array xs{x.data(), DType::float32, false, 2, x_shape, x_strides.data(), true};
+    const Array ms{middle.data(), DType::float32, false, 2, middle_shape, middle_strides.data(), true};
+    const auto results = [&](std::vector<char>& y) {
+      return Array{y.data(), DType::float32, false, 2, y_shape, y_strides.data(), true};
+    };
+    for (const KernelTable* table : fused_tables()) {
+      const Machine machine{table, {}, cpu().costs};
+      const auto run = [&](const Weights& weights, const Array& from, const Array& to) {
+        const Problem p =
+            make_problem(DType::float32, from, to, nullptr, 1, true, steps, 1, weights.out_channels, Form::pairs);
+        const Program program = make_program(p, machine, 1);
+        const MultiplyFamily& family = *program.steps.front().plan.family;
+        const Layer layer{&weights.packed(family.operand, family.width, Form::pairs), {}};
+        convolve(program, {from.data, to.data, nullptr}, &layer, nullptr, nullptr);
+      };
+      run(one, xs, ms);
+      run(two, ms, results(apart));
+      const Problem call =
+          make_problem(DType::float32, xs, results(together), nullptr, 1, true, steps, 1, last, Form::pairs);
+      std::vector<Link> links(2);
+      std::vector<Layer> operands;
+      for (size_t l : {0, 1}) {
+        const Weights& weights = l == 0 ? one : two;
+        links[l].pairs_filters = true;
+        links[l].in_channels = 2 * weights.in_channels;
+        links[l].out_channels = 2 * weights.out_channels;
+      }
+      const Program program = make_program(call, links, machine, 1);
+      for (size_t l : {0, 1}) {
+        const MultiplyFamily& family = *program.steps[l].plan.family;
+        operands.push_back({&(l == 0 ? one : two).packed(family.operand, family.width, Form::pairs), {}});
+      }
+      std::fill(together.begin(), together.end(), char{0});
+      convolve(program, {x.data(), together.data(), nullptr}, operands.data(), nullptr, nullptr);
+      check(together == apart, std::string("a chain of complex layers with ") + isa_name(table->isa));
+    }
   }
 }
 
@@ -730,7 +904,7 @@ void test_plans_to_try() {
         for (size_t j = 0; j < i; ++j) check(!alike(plans[i], plans[j]), "no plan is tried twice" + what);
         check(plans[i].cycles <= 2 * own.cycles, "no plan is tried that is forecast to take long" + what);
         check(filters < 512 || plans[i].family->width == own.family->width, "large weights are packed once" + what);
-        convolve(plain.layer(plans[i], y), nullptr, nullptr);
+        plain.run(plans[i], y);
         check(y == plain.run(table, 1), "the same bits by every plan that is tried" + what);
       }
       machine.only.tile_pixels = 7;
@@ -762,10 +936,15 @@ int main(int count, char** arguments) {
   test_stop();
   test_trials();
   test_plans_to_try();
+  test_chain();
+  test_places_of_a_chain();
+  test_chain_of_complex();
   test_scales_of_rows();
   test_weights_at_an_odd_address();
-  test_every_kernel(count > 1 ? std::strtoul(arguments[1], nullptr, 10) : 300,
-                    count > 2 ? std::strtoull(arguments[2], nullptr, 10) : 20240229);
+  const size_t cases = count > 1 ? std::strtoul(arguments[1], nullptr, 10) : 300;
+  const uint64_t seed = count > 2 ? std::strtoull(arguments[2], nullptr, 10) : 20240229;
+  test_every_kernel(cases, seed);
+  test_every_chain(2 * cases, seed);
   std::printf("%d passed, %d failed\n", passed.load(), failed.load());
   return failed ? 1 : 0;
 }

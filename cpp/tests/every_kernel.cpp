@@ -15,8 +15,9 @@
 #include "call/result.h"
 #include "definition.h"
 #include "made_of_bytes.h"
-#include "plan/plan.h"
+#include "plan/program.h"
 #include "run/convolve.h"
+#include "some_layer.h"
 #include "system/cpu.h"
 #include "weights/weights.h"
 
@@ -33,12 +34,6 @@ constexpr DType floats[] = {DType::float32, DType::float64}, eight_bits[] = {DTy
                                   DType::uint16,  DType::int16,   DType::int64, DType::boolean, DType::uint64},
                 result_types[] = {DType::float32, DType::float64, DType::int32,  DType::float16, DType::bfloat16,
                                   DType::uint8,   DType::int8,    DType::uint16, DType::int16,   DType::int64};
-
-const char* name(DType dtype) {
-  constexpr const char* names[dtype_count] = {"float32", "float64", "int32",   "float16", "bfloat16", "uint8", "int8",
-                                              "uint16",  "int16",   "boolean", "int64",   "uint32",   "uint64"};
-  return names[static_cast<size_t>(dtype)];
-}
 
 // Where the pixels are, and how many channels they have.
 struct Geometry {
@@ -85,62 +80,6 @@ struct Geometry {
   Index x_shape, y_shape;
 };
 
-// Weights, biases or scales, as a layer has them.
-class Numerals {
- public:
-  Numerals(Bytes& bytes, DType dtype, size_t count)
-      : array_(bytes, dtype, {static_cast<ptrdiff_t>(count)}, Placed::Lies::contiguous) {}
-  template <class Number>
-  void fill(Number number) {
-    array_.fill(number);
-    array_.seal();
-    array_.for_each([&](const Index& index) { values.push_back(array_.get(index)); });
-  }
-  Given given() const { return {array_.array().data, array_.dtype()}; }
-
-  std::vector<double> values;  // none until it is filled
-
- private:
-  Placed array_;
-};
-
-Epilogue some_activation(Bytes& bytes) {
-  constexpr Activation activations[] = {Activation::clamp,       Activation::leaky_relu, Activation::hardswish,
-                                        Activation::hardsigmoid, Activation::sigmoid,    Activation::silu,
-                                        Activation::tanh,        Activation::gelu};
-  constexpr double infinity = std::numeric_limits<double>::infinity();
-  constexpr double lows[] = {0, -1, -0.5, -infinity}, highs[] = {6, 2.5, 1000, infinity}, slopes[] = {0.125, -2};
-  Epilogue e{bytes.one_in(2) ? Activation::none : bytes.one_of(activations), 0, 0, 0};
-  if (e.activation == Activation::clamp) {
-    e.a = bytes.one_of(lows);
-    e.b = bytes.one_of(highs);
-  } else if (e.activation == Activation::leaky_relu) {
-    e.a = bytes.one_of(slopes);
-  }
-  return e;
-}
-
-// Bounds within those of the type, less the zero point.
-Epilogue some_quantization(Bytes& bytes, DType result) {
-  const double low = result == DType::int8 ? -128 : 0;
-  constexpr double widths[] = {0, 20.25, 127.5, 255};
-  Epilogue e{Activation::none, 0, 0, static_cast<int>(low) + static_cast<int>(bytes.below(256))};
-  e.a = low - e.zero_point + (bytes.one_in(4) ? bytes.one_of(widths) : 0);
-  e.b = std::min(e.a + widths[bytes.one_in(4) ? bytes.below(4) : 3], low + 255 - e.zero_point);
-  return e;
-}
-
-// What the types of a call depend on besides its arrays, as the module sees it.
-Factors factors_of(const Weights& weights, const Epilogue& e) {
-  const auto whole = [](double v) { return std::isinf(v) || v == std::floor(v); };
-  const bool none = e.activation == Activation::none, clamp = e.activation == Activation::clamp;
-  Factors factors = weights.factors();
-  factors.keeps_integers = none || clamp;
-  factors.clamps_beyond_int32 = clamp && (e.a > 2147483647 || e.b < -2147483648);
-  factors.clamps_to_integers = none || (clamp && whole(e.a) && whole(e.b) && e.a <= 2147483647 && e.b >= -2147483648);
-  return factors;
-}
-
 // Of wide integers, as the module does, what the array holds.
 Range range_in(Placed& numbers) {
   Range range = range_of(numbers.dtype());
@@ -165,16 +104,8 @@ bool can_be_asked_for(const Problem& problem, Machine machine, const Candidate& 
 // table's too.
 template <class Fn>
 void for_each_plan(const Problem& problem, Machine machine, int threads, Fn fn) {
-  std::vector<const KernelTable*> tables;
-  for (bool fused : {false, true}) {
-    Cpu cpu;
-    cpu.fma = fused;
-    tables.push_back(kernels(Isa::portable, cpu));
-  }
-  for (size_t i = 1; i < isa_count; ++i)
-    if (cpu().supports[i]) tables.push_back(kernels(static_cast<Isa>(i), cpu()));
   std::set<std::pair<const MultiplyFn* const*, bool>> seen;  // an instruction set may have those of another
-  for (const KernelTable* table : tables) {
+  for (const KernelTable* table : every_table()) {
     machine.table = table;
     fn(make_plan(problem, machine, threads));
     if (problem.pixels == 0 || problem.out_channels == 0) continue;
@@ -211,8 +142,6 @@ TypeChoice some_types(Bytes& bytes, bool quantized) {
     default: return choose(pixel_types, weight_types, pixel_types, result_types);
   }
 }
-
-bool same(double a, double b) { return (std::isnan(a) && std::isnan(b)) || std::memcmp(&a, &b, sizeof(a)) == 0; }
 
 }  // namespace
 
@@ -306,35 +235,19 @@ Compared check_every_kernel(const uint8_t* data, size_t count) {
                    name(x.dtype()), centered ? " less a centre" : "", name(chosen.weight),
                    biased ? name(chosen.bias) : "nothing", adds ? " + a residual" : "", name(types.arithmetic),
                    quantized ? "quantized" : name(types.result));
-      std::fprintf(stderr, "bytes:");
-      for (size_t i = 0; i < count; ++i) std::fprintf(stderr, " %02x", data[i]);
-      std::fprintf(stderr, "\n");
-      std::abort();
+      print_and_abort(data, count);
     };
     if (plan.chunks > 1 && plan.method != Method::multiply) fail("filters cut for a kernel that takes all");
-    const Layer layer{{x_array.data, y_array.data, adds ? residual_array.data : nullptr},
-                      &problem,
-                      &plan,
-                      &weights.packed(plan.family->operand, plan.family->width),
-                      epilogue};
+    const Layer layer{&weights.packed(plan.family->operand, plan.family->width), epilogue};
+    const Data arrays{x_array.data, y_array.data, adds ? residual_array.data : nullptr};
+    const Program program = make_program(problem, plan);
     y.forget();
     bool finished = false;
-    const auto run = [&] { finished = convolve(layer, nullptr, nullptr); };
+    const auto run = [&] { finished = convolve(program, arrays, &layer, nullptr, nullptr); };
     new_thread ? std::thread(run).join() : run();
     if (!finished) fail("stopped unasked");
     ++compared.ways;
-    const std::vector<char>& wanted = expected[plan.table->fused];
-    if (y.is(wanted)) return;
-    // NaN may have other bits: take over what was wanted where both are NaN, and look again.
-    y.for_each([&](const Index& index) {
-      const double one = y.get(index), other = y.get(index, wanted);
-      if (!same(one, other)) {
-        std::fprintf(stderr, "%.17g where %.17g is right\n", one, other);
-        fail("a wrong number");
-      }
-      y.restore(index, wanted);
-    });
-    if (!y.is(wanted)) fail("a byte written between the elements");
+    compare(y, expected[plan.table->fused], fail);
   });
   return compared;
 }

@@ -1,7 +1,8 @@
-// libFuzzer's way into the core: whatever the bytes, every kernel gives what the definition does.
+// libFuzzer's way into the core: whatever the bytes, every kernel, alone and in chains, gives what the definition does.
 #include <cstddef>
 #include <cstdint>
 
+#include "every_chain.h"
 #include "every_kernel.h"
 #include "system/thread_pool.h"
 
@@ -11,6 +12,9 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t count) {
-  conv1x1::check_every_kernel(bytes, count);
+  if (count > 0 && bytes[0] % 2)
+    conv1x1::check_every_chain(bytes + 1, count - 1);
+  else if (count > 0)
+    conv1x1::check_every_kernel(bytes + 1, count - 1);
   return 0;
 }
