@@ -11,6 +11,8 @@ this file       the function as users see it; what it needs is imported when it 
 `raw`           numbers in a file, one after another, by pread and pwrite
 `journal`       which tiles are on the disk, for a call that resumes
 `fingerprint`   by what it knows the model and the source again
+`nodata`        what tiles go through besides the layer: scale and offset, pixels without data
+`base`          what sources and targets have in common
 `npy`, …        sources and targets, one file for each format or library
 ==============  ========================================================================================
 """
@@ -35,6 +37,11 @@ def stream(
     overwrite: bool = False,
     channel_axis: int | None = None,
     dtype: DTypeLike | None = None,
+    nodata: Any = None,
+    nodata_when: str = "any",
+    nodata_out: Any = None,
+    scaled: bool | None = None,
+    options: dict[str, Any] | None = None,
 ) -> Any:
     """The result of a layer on a file or an array that need not fit in memory, tile by tile.
 
@@ -46,9 +53,12 @@ def stream(
     layer : Conv1x1, QConv1x1 or Sequential
         What every pixel goes through.
     source : path or array_like
-        A file, `.npy`; or anything with `shape`, `dtype` and slices, such as an array of `numpy.memmap`, zarr or h5py.
+        A file: `.npy`, `.zarr`, `.h5:/dataset`, `.tif`, or the `.hdr` of ENVI; or anything with `shape`, `dtype` and
+        slices, such as an array of `numpy.memmap`, zarr or h5py; or a dataset of rasterio. A file of bands is seen with
+        its bands on the channel axis. Libraries are needed for zarr, HDF5 (h5py) and TIFF (rasterio, or tifffile).
     out : path or array_like, optional
-        A file, `.npy`, that does not exist; or anything that slices can be written to. By default an ndarray is made.
+        A file of one of these kinds that does not exist; or anything that slices can be written to. By default an
+        ndarray is made. GeoTIFF and HDF5 are written when all tiles are there, which lie beside them until then.
     memory : int or str, default "256 MiB"
         How much memory the work may take, in bytes or such words, besides a result or a source that is an ndarray.
         Mostly it takes far less: tiles that fit the caches are the fastest.
@@ -65,6 +75,17 @@ def stream(
         The axis of the source that holds the channels; by default the layer's.
     dtype : dtype, optional
         The type of the result, as for `conv1x1`; by default that of `out`, or that of ``layer(x)``.
+    nodata : number, array_like or False, optional
+        The number that stands for no data, or one for each channel. By default what the file tells, its mask or alpha
+        band too; False takes all pixels as they are.
+    nodata_when : {"any", "all"}
+        Whether a pixel has no data if one of its channels has none, or only if all have none.
+    nodata_out : number, optional
+        What such a pixel is in the result, by default NaN; a result of integers needs one that is no label.
+    scaled : bool, optional
+        Whether scale and offset of a file are applied, number · scale + offset; to be said where it has some.
+    options : dict, optional
+        For the library that makes `out`, such as ``{"compress": "deflate"}`` for rasterio.
 
     Returns
     -------
@@ -94,4 +115,6 @@ def stream(
     from . import job
 
     asked = job.Asked(memory, threads, progress, resume, overwrite, channel_axis, dtype)
+    asked.nodata, asked.nodata_when, asked.nodata_out = nodata, nodata_when, nodata_out
+    asked.scaled, asked.options = scaled, options
     return job.run(layer, source, out, asked).result

@@ -8,16 +8,14 @@ import numpy as np
 
 from ..checks import geometry
 from ..checks.arrays import Array, bare, spelled
+from .base import Source, Target
 from .net import Region
 from .raw import Scratch, shape_of
 
 
-class ArraySource:
+class ArraySource(Source):
     """An ndarray, of which tiles are views."""
 
-    copies = 1  # none, but tiles are as large as if there were one
-    raw_itemsize = None
-    grain = None
     waits = False
 
     def __init__(self, array: Array) -> None:
@@ -30,43 +28,36 @@ class ArraySource:
     def read(self, region: Region, scratch: Scratch) -> Array:
         return self.array[region]
 
-    def expect(self, region: Region) -> None:
-        pass
 
-    def close(self) -> None:
-        pass
-
-
-class SlicedSource:
+class SlicedSource(Source):
     """Whatever else has `shape`, `dtype` and slices."""
 
     copies = 2  # what it reads for itself, and what it gives
-    raw_itemsize = None
-    waits = True
 
-    def __init__(self, thing: Any) -> None:
+    def __init__(self, thing: Any, name: str = "") -> None:
         self.thing = thing
-        self.name = f"the source, {type(thing).__name__}"
+        self.name = name or f"the source, {type(thing).__name__}"
         self.facts = {"kind": type(thing).__name__}
         self.shape, self.dtype = shape_and_dtype(thing, "source")
         self.order = tuple(range(len(self.shape)))
-        self.grain = grain_of(thing, len(self.shape))
+        self.grain = grain_of(thing, len(self.shape), ("chunks",))
+        told = getattr(thing, "attrs", None)
+        if told is not None and hasattr(told, "get"):  # as the conventions for climate data have it
+            if (value := told.get("_FillValue")) is not None:
+                self.nodata = tuple(np.ravel(np.asarray(value, float)).tolist())
+            factor, offset = told.get("scale_factor"), told.get("add_offset")
+            if factor is not None or offset is not None:
+                self.scale = np.ravel(1.0 if factor is None else factor), np.ravel(0.0 if offset is None else offset)
 
     def read(self, region: Region, scratch: Scratch) -> Array:
-        return same_shape(np.asarray(self.thing[region]), region, self.name)
-
-    def expect(self, region: Region) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+        tile = np.asarray(self.thing[region])
+        if tile.shape != shape_of(region):
+            raise ValueError(f"it gave {tile.shape} where {shape_of(region)} was asked for")
+        return tile
 
 
-class ArrayTarget:
+class ArrayTarget(Target):
     """An ndarray, into which tiles are computed."""
-
-    copies = 1  # none, but tiles are as large as if there were one
-    grain = None
 
     def __init__(self, array: Array) -> None:
         self.array = self.result = array
@@ -75,29 +66,15 @@ class ArrayTarget:
     def room(self, region: Region, scratch: Scratch) -> Array:
         return self.array[region] if region else self.array
 
-    def write(self, region: Region, tile: Array) -> None:
-        pass
 
-    def sync(self) -> None:
-        pass
-
-    def finish(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-class SlicedTarget:
+class SlicedTarget(Target):
     """Whatever else slices can be written to."""
-
-    copies = 2
 
     def __init__(self, thing: Any) -> None:
         self.thing = self.result = thing
         self.name = f"out, {type(thing).__name__}"
         self.shape, self.dtype = shape_and_dtype(thing, "out")
-        self.grain = grain_of(thing, len(self.shape))
+        self.grain = grain_of(thing, len(self.shape), ("shards", "chunks"))
 
     def room(self, region: Region, scratch: Scratch) -> Array:
         return scratch.array(shape_of(region), self.dtype, tuple(range(len(region))))
@@ -105,24 +82,9 @@ class SlicedTarget:
     def write(self, region: Region, tile: Array) -> None:
         self.thing[region] = tile
 
-    def sync(self) -> None:
-        pass
-
-    def finish(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def same_shape(tile: Array, region: Region, name: str) -> Array:
-    """A tile as it was read, once it is sure to be what was asked for."""
-    if tile.shape != shape_of(region):
-        raise ValueError(f"{name} gave {tile.shape} where {shape_of(region)} was asked for")
-    return tile
-
 
 def shape_and_dtype(thing: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """What a thing must have to be read or written."""
     try:
         return tuple(map(int, thing.shape)), np.dtype(thing.dtype)
     except (AttributeError, TypeError, ValueError):
@@ -131,9 +93,9 @@ def shape_and_dtype(thing: Any, name: str) -> tuple[tuple[int, ...], np.dtype[An
         ) from None
 
 
-def grain_of(thing: Any, ndim: int) -> tuple[int, ...] | None:
-    """The chunks of a thing; where several lie in one piece, in a shard, those pieces."""
-    for name in ("shards", "chunks"):
+def grain_of(thing: Any, ndim: int, names: tuple[str, ...]) -> tuple[int, ...] | None:
+    """The blocks of a thing, by the first of these names that it has."""
+    for name in names:
         found = getattr(thing, name, None)
         if isinstance(found, tuple) and len(found) == ndim and all(isinstance(n, int) and n > 0 for n in found):
             return found

@@ -3,40 +3,70 @@
 from __future__ import annotations
 
 import errno
+import importlib
+import importlib.util
 import os
+import re
 from typing import Any
 
 import numpy as np
 
-from ..checks.arrays import Array, spelled
-from . import npy
+from ..checks.arrays import Array
 from .arrays import ArraySource, ArrayTarget, SlicedSource, SlicedTarget
+from .base import File, Result, Source
 
-_KINDS = ".npy"
+#: The ends of names, up to a colon where one names what is inside.
+_KINDS = {
+    "npy": r"\.npy$",
+    "zarr": r"\.zarr/?(:.*)?$",
+    "h5py": r"\.(h5|hdf5|he5)(:.*)?$",
+    "tiff": r"\.tiff?$",
+    "envi": r"\.hdr$",
+}
+_KNOWN = ".npy, .zarr, .h5:/dataset, .tif, .hdr (ENVI)"
 
 
 def is_path(thing: Any) -> bool:
+    """Whether it names a file."""
     return isinstance(thing, (str, os.PathLike))
 
 
-def source(thing: Any) -> Any:
-    """What tiles are read from."""
+def source(thing: Any, axis: int) -> Source:
+    """What tiles are read from; of a file that knows its bands, with these on that axis."""
     if is_path(thing):
-        path = os.fsdecode(thing)
-        _kind(path, "source")
-        return npy.source(path)
+        return _source(os.fsdecode(thing), axis)
     if isinstance(thing, np.ma.MaskedArray):
         raise TypeError("the source is a masked array: pass source.filled(v) and nodata=v")
     if isinstance(thing, np.ndarray):
         return ArraySource(thing)
-    return SlicedSource(thing)
+    from . import rasterio
+
+    return rasterio.RasterSource(thing, axis) if rasterio.is_dataset(thing) else SlicedSource(thing)
+
+
+def _source(path: str, axis: int) -> Source:
+    found: Source = _module(_kind(path, "source")).source(path, axis)
+    return found
+
+
+def _module(kind: str) -> Any:
+    """What reads and writes files of a kind."""
+    if kind == "tiff":
+        kind = "tifffile" if _without_rasterio() else "rasterio"
+    return importlib.import_module(f".{kind}", __package__)
+
+
+def _without_rasterio() -> bool:
+    """Whether tifffile is to do what rasterio would do better."""
+    found = [importlib.util.find_spec(name) is not None for name in ("rasterio", "tifffile")]
+    return found == [False, True]
 
 
 def _kind(path: str, name: str) -> str:
-    for kind in (".npy",):
-        if path.lower().endswith(kind):
+    for kind, end in _KINDS.items():
+        if re.search(end, path, re.IGNORECASE):
             return kind
-    raise ValueError(f"{name}={spelled(path)} is of no kind that is known by its name: {_KINDS}")
+    raise ValueError(f"{name}={path!r} is of no kind that is known by its name: {_KNOWN}")
 
 
 class Wanted:
@@ -48,16 +78,16 @@ class Wanted:
         self.dtype: np.dtype[Any] | None = None
         self.copies = 1
         self.waits = out is not None and not isinstance(out, np.ndarray)  # for a disk or a library
-        self.path = os.fsdecode(out) if is_path(out) else None
+        self.path = os.fsdecode(out).rstrip("/") if is_path(out) else None
         if self.path is not None:
-            _kind(self.path, "out")
+            self._made: type[File] = _module(_kind(self.path, "out")).File
             _check_path(self.path, source)
         elif isinstance(out, np.ndarray):
             _check_array(out, source)
             self.dtype = out.dtype
         elif out is not None:
             self._sliced = SlicedTarget(out)
-            self.grain, self.dtype, self.copies = self._sliced.grain, self._sliced.dtype, self._sliced.copies
+            self.grain, self.dtype, self.copies = self._sliced.grain, self._sliced.dtype, 2
 
     def check(self, shape: tuple[int, ...]) -> None:
         """An array must have the shape of the result."""
@@ -66,25 +96,32 @@ class Wanted:
                 f"out has shape {tuple(self.out.shape)}; the result has {shape}: pass np.empty({shape}, …)"
             )
 
-    def make(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: tuple[int, ...]) -> Any:
-        """The target; a file is to be created or opened again."""
-        if self.path is not None:
-            return npy.Target(self.path, self.out, shape, dtype, order)
+    def file(self, made: Result, options: Any) -> File:
+        """The file, to be created or opened again."""
+        assert self.path is not None
+        return self._made(self.path, self.out, made, dict(options or {}))
+
+    def array(self, made: Result, options: Any) -> Any:
+        """The array, made if there is none."""
+        if options:
+            raise ValueError("options are for an out that is a path")
         if self.out is None:
-            lying: Array = np.empty([shape[a] for a in order], dtype)
-            return ArrayTarget(lying.transpose(np.argsort(order)) if order else lying)
+            lying: Array = np.empty([made.shape[a] for a in made.order], made.dtype)
+            return ArrayTarget(lying.transpose(np.argsort(made.order)) if made.order else lying)
         return ArrayTarget(self.out) if isinstance(self.out, np.ndarray) else self._sliced
 
 
 def _check_path(path: str, source: Any) -> None:
+    path = path.partition(":")[0]
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, "there is no such directory", folder)
     if not os.path.lexists(path):
         return
-    if is_path(source) and os.path.exists(path) and os.path.samefile(path, source):
+    theirs = os.fsdecode(source).partition(":")[0] if is_path(source) else None
+    if theirs and os.path.exists(path) and os.path.exists(theirs) and os.path.samefile(path, theirs):
         raise ValueError(f"out is the source itself, {path}: pass another name")
-    if os.path.isdir(path):
+    if os.path.isdir(path) and not path.lower().endswith(".zarr"):
         raise IsADirectoryError(errno.EISDIR, "is a directory", path)
 
 

@@ -13,17 +13,16 @@ Region = tuple[slice, ...]
 
 
 class Net:
-    """A layer or a chain, on a source of this shape and type."""
+    """A layer or a chain on a source, with its pixels in this type."""
 
-    def __init__(
-        self, layer: Any, shape: tuple[int, ...], dtype: np.dtype[Any], axis: int, out_dtype: DTypeLike | None
-    ) -> None:
+    def __init__(self, layer: Any, source: Any, dtype: np.dtype[Any], axis: int, out_dtype: DTypeLike | None) -> None:
+        shape = source.shape
         whole = np.broadcast_to(np.zeros((), dtype), shape)
         self.layer = layer
         self.axis = geometry.axis(whole, axis)
         self.channels = shape[self.axis]
         if layer.in_channels is not None:
-            geometry.check_channels(whole, axis, layer.in_channels, 1, taker="the layer takes")
+            _check_channels(whole, axis, layer, source)
         self._own_axis = geometry.axis(whole, layer.channel_axis)
         self.strides = geometry.strides_per_axis(whole, self.axis, _stride(layer))
         made = self._probe(dtype, 2)
@@ -72,6 +71,20 @@ class Net:
 
     def _moved(self, a: Array) -> Array:
         return a if self.axis == self._own_axis else np.moveaxis(a, self.axis, self._own_axis)
+
+
+def _check_channels(whole: Array, axis: int, layer: Any, source: Any) -> None:
+    """The number of channels, and their names where both have some."""
+    names = source.bands and list(source.bands)
+    try:
+        geometry.check_channels(whole, axis, layer.in_channels, 1, taker="the layer takes")
+    except ValueError as error:
+        called = "" if not names else f"; its bands are {', '.join(names[:12])}{', …' * (len(names) > 12)}"
+        raise ValueError(f"{source.name}: {error}{called}") from None
+    expected = getattr(layer, "band_names", None)
+    if names and expected and names != [*expected]:
+        i = next(i for i, (a, b) in enumerate(zip(names, expected, strict=True)) if a != b)
+        raise ValueError(f"{source.name}: band {i} is called {names[i]}, and the layer takes {expected[i]} there")
 
 
 def _stride(layer: Any) -> int | tuple[int, ...]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from .net import Net
+from .nodata import Steps
 from .raw import Scratch
 from .tiles import Grid
 
@@ -56,7 +56,7 @@ class Pipeline:
 
     source: Any
     target: Any
-    net: Net
+    steps: Steps
     grid: Grid
     threads: int  # that compute at a time
     workers: int
@@ -111,7 +111,7 @@ class Pipeline:
         self._woken.put(None)
 
     def _work(self) -> None:
-        room, times = (Scratch(), Scratch()), Times()
+        room, times = (Scratch(), Scratch(), Scratch()), Times()
         try:
             while not self._stop:
                 with self._lock:
@@ -128,10 +128,10 @@ class Pipeline:
         with self._lock:
             self.times.add(times)
 
-    def _one(self, number: int, room: tuple[Scratch, Scratch], times: Times) -> None:
+    def _one(self, number: int, room: tuple[Scratch, ...], times: Times) -> None:
         """Read, compute and write a tile."""
         region = self.grid.region(number)
-        into, doing = self.net.region(region), f"reading {self.source.name}"
+        into, doing = self.steps.net.region(region), f"reading {self.source.name}"
         try:
             clock = [time.perf_counter()]
             if number + self.workers < len(self.grid):
@@ -141,7 +141,7 @@ class Pipeline:
             doing = "computing"
             y = self.target.room(into, room[1])
             with self._computing:
-                self.net(x, y, max(1, self.threads // self.workers))
+                self.steps(region, x, y, max(1, self.threads // self.workers), room[2])
             clock.append(time.perf_counter())
             doing = f"writing {self.target.name}"
             self.target.write(into, y)
@@ -149,7 +149,7 @@ class Pipeline:
         except Exception as error:
             where = ", ".join(f"{s.start}:{s.stop}" for s in region)
             raise _renamed(error, f"tile {number + 1} of {len(self.grid)}, [{where}]: {doing}: ") from error
-        times.count(clock, x.nbytes, y.nbytes, x.size // self.net.channels)
+        times.count(clock, x.nbytes, y.nbytes, x.size // self.steps.net.channels)
 
 
 def _renamed(error: Exception, before: str) -> Exception:

@@ -52,6 +52,20 @@ def open_regular(path: str) -> tuple[int, int]:
     return fd, status.st_size
 
 
+def check_size(path: str, offset: int, body: int, size: int, what: str) -> None:
+    """A header must tell the truth about how much there is."""
+    if size < offset + body:
+        raise ValueError(
+            f"{path} is truncated: its header tells of {what}, {in_words(offset + body)} in all "
+            f"({offset + body} bytes), and the file has {in_words(size)} ({size} bytes)"
+        )
+    if size > offset + body:
+        raise ValueError(
+            f"{path} has {size - offset - body} bytes more than its header tells of, {what}: the header is wrong, or "
+            "there is more than one array"
+        )
+
+
 def create(path: str, head: bytes, size: int, overwrite: bool) -> int:
     """A descriptor of a new file of so many bytes that begins so.
 

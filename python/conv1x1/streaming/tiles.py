@@ -83,6 +83,7 @@ class Wishes:
     target_unit: tuple[int, ...]  # and the part of the source that makes whole blocks of the result
     raw_itemsize: int | None  # of numbers that lie in a file one after another
     wanted: int  # bytes of a tile, if memory allows
+    retile: str  # what makes smaller blocks of the source
 
 
 def grid(
@@ -94,6 +95,7 @@ def grid(
 
     Raises `MemoryError` where not even one of the smallest fits.
     """
+    memory = max(memory, 1)
     unit = begun or _clip(tuple(map(math.lcm, wishes.source_unit, wishes.target_unit)), wishes)
     if not begun and _with_scratch(cost(unit)) > memory and all(map(ge, wishes.target_unit, wishes.source_unit)):
         unit = _clip(wishes.target_unit, wishes)  # at its edges blocks of the source are read twice
@@ -102,7 +104,7 @@ def grid(
         raise MemoryError(
             f"projected memory {in_words(needed)} exceeds allowed memory {in_words(memory)}: the smallest tile, "
             f"{_times(unit)} of {_times(wishes.shape)}, takes that much; pass "
-            f"memory='{-(-needed // 2**20)} MiB' or more"
+            f"memory='{-(-needed // 2**20)} MiB' or more{wishes.retile and f', or: {wishes.retile}'}"
         )
     tile = unit
     if not begun:
