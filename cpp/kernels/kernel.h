@@ -199,6 +199,32 @@ using CenterFn = void (*)(const Center&) noexcept;
 
 using ActivateFn = void (*)(char* y, size_t n, Activation, double a, double b) noexcept;  // in place, contiguous
 
+// A step of a chain over the channels of each pixel: y(p, c) of x(p, c) at x + p * x_pixel + c * x_channel, where on
+// both sides the channels are contiguous, or on both the pixels. y may be x itself, and is in the type of the sums; of
+// argmax it is one int32 for each pixel, contiguous, and y_channel that of x.
+struct OverChannels {
+  const char* x;
+  ptrdiff_t x_pixel, x_channel;
+  char* y;
+  ptrdiff_t y_pixel, y_channel;
+  size_t pixels, channels;
+  const char *weight, *bias;  // of layer norm; null for none
+  double eps;
+};
+
+using OverChannelsFn = void (*)(const OverChannels&) noexcept;
+
+// sums(c) += x(p, c), or the larger of both, for p ascending; channels contiguous.
+struct Pool {
+  const char* x;
+  ptrdiff_t x_pixel;
+  size_t pixels, channels;
+  char* sums;
+  bool largest;
+};
+
+using PoolFn = void (*)(const Pool&) noexcept;
+
 // The largest magnitude of contiguous integers, at any address; what is beyond int64 counts as its largest.
 using LargestFn = uint64_t (*)(const char* numbers, size_t n) noexcept;
 
@@ -217,6 +243,10 @@ struct KernelTable {
   FewChannelsFn few_channels[float_count];
   ColourFn colour[2][2];  // [x is uint8][y is uint8]; null where few_channels serves
   ActivateFn activate[float_count];
+  OverChannelsFn softmax[float_count];
+  OverChannelsFn layer_norm[float_count];
+  OverChannelsFn arg_max[float_count];
+  PoolFn pool[float_count];
   MoveFn move[size_count];
   RowsFn split[most_rows - 1][size_count];  // [rows - 2]
   RowsFn join[most_rows - 1][size_count];

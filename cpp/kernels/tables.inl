@@ -8,6 +8,7 @@
 #include "measure.inl"
 #include "move.inl"
 #include "multiply.inl"
+#include "steps.inl"
 
 namespace conv1x1 {
 namespace {
@@ -70,6 +71,10 @@ template <class F, class D, bool Fused>
 constexpr void offer_vectors(KernelTable& t) {
   t.fused = Fused;
   t.activate[0] = activate_bytes<float>, t.activate[1] = activate_bytes<double>;
+  t.softmax[0] = softmax<F>, t.softmax[1] = softmax<D>;
+  t.layer_norm[0] = layer_norm<F>, t.layer_norm[1] = layer_norm<D>;
+  t.arg_max[0] = arg_max<F>, t.arg_max[1] = arg_max<D>;
+  t.pool[0] = pool<float>, t.pool[1] = pool<double>;
   t.few_filters[0] = few_filters<F>, t.few_filters[1] = few_filters<D>;
   t.few_filters_lanes[0] = few_filters_lanes<F>, t.few_filters_lanes[1] = few_filters_lanes<D>;
   t.few_channels[0] = few_channels<float, Fused>, t.few_channels[1] = few_channels<double, Fused>;

@@ -33,6 +33,7 @@
 #include "elements.h"
 #include "every_chain.h"
 #include "every_kernel.h"
+#include "every_step.h"
 #include "made_of_bytes.h"
 #include "plan/program.h"
 #include "plan/trials.h"
@@ -221,6 +222,17 @@ void test_every_chain(size_t cases, uint64_t seed) {
     for (size_t b : {0, 1}) check(turned[a][b] > 0, "what is handed on lies either way round");
 }
 
+// --------------------------------------------------------------------------------------------- every step
+
+void test_every_step(size_t cases, uint64_t seed) {
+  std::mt19937_64 random(seed + 1);
+  for (size_t i = 0; i < 4 * cases; ++i) {
+    uint8_t bytes[64];
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random() >> 32);
+    check_every_step(bytes, sizeof(bytes));
+  }
+}
+
 // -------------------------------------------------------------------------------- what was found by it
 
 // An array that ends where a page begins that cannot be touched, or as far before it as `skew` says.
@@ -368,9 +380,46 @@ void check_bits(const KernelTable* table) {
   check(twice == 0xf5e392a0d87b901fu, std::string("the bits of float64 with ") + isa_name(table->isa));
 }
 
+// Of softmax and layer norm, along channels and along pixels, which are the same numbers turned.
+template <class T>
+uint64_t hash_of_steps(const KernelTable* table) {
+  Hash all;
+  const size_t type = sizeof(T) == sizeof(double);
+  for (const size_t channels : {1, 5, 16, 37, 200}) {
+    constexpr size_t pixels = 23;
+    const Plain<T> numbers(pixels, channels, 2);
+    std::vector<T> x = numbers.x, weight(numbers.w.begin(), numbers.w.begin() + ptrdiff_t(channels)), y(x.size());
+    for (T& value : x) value /= 1 << 5;
+    for (const bool along : {true, false}) {
+      const ptrdiff_t size = sizeof(T), c = static_cast<ptrdiff_t>(channels), p = pixels;
+      OverChannels a{};
+      a.x = reinterpret_cast<const char*>(x.data());
+      a.y = reinterpret_cast<char*>(y.data());
+      a.x_pixel = a.y_pixel = along ? c * size : size;
+      a.x_channel = a.y_channel = along ? size : p * size;
+      a.pixels = pixels;
+      a.channels = channels;
+      a.eps = 1e-5;
+      table->softmax[type](a);
+      all.take(y.data(), y.size() * sizeof(T));
+      a.weight = a.bias = reinterpret_cast<const char*>(weight.data());
+      table->layer_norm[type](a);
+      all.take(y.data(), y.size() * sizeof(T));
+    }
+  }
+  return all.total;
+}
+
+void check_bits_of_steps(const KernelTable* table) {
+  const uint64_t single = hash_of_steps<float>(table), twice = hash_of_steps<double>(table);
+  const std::string with = std::string(" of steps with ") + isa_name(table->isa) + ": ";
+  check(single == 0x68f2163aa06178adu, "float32" + with + as_hex(single));
+  check(twice == 0x03e5cd613923a246u, "float64" + with + as_hex(twice));
+}
+
 // The bits are what they are on every machine.
 void test_bits() {
-  for (const KernelTable* table : fused_tables()) check_bits(table);
+  for (const KernelTable* table : fused_tables()) check_bits(table), check_bits_of_steps(table);
 }
 
 // ------------------------------------------------------------------------------------- bits of other types
@@ -943,6 +992,7 @@ int main(int count, char** arguments) {
   test_weights_at_an_odd_address();
   const size_t cases = count > 1 ? std::strtoul(arguments[1], nullptr, 10) : 300;
   const uint64_t seed = count > 2 ? std::strtoull(arguments[2], nullptr, 10) : 20240229;
+  test_every_step(cases, seed);
   test_every_kernel(cases, seed);
   test_every_chain(2 * cases, seed);
   std::printf("%d passed, %d failed\n", passed.load(), failed.load());
