@@ -53,11 +53,11 @@ def assert_one_line_error(result: SimpleNamespace, code: int, *words: str) -> No
 def test_no_command_gives_the_help(run: Run) -> None:
     result = run()
     assert result.code == 0
-    commands = ("demo", "info", "explain", "import", "selftest", "bench")
+    commands = ("demo", "info", "explain", "import", "apply", "selftest", "bench")
     assert all(command in result.out for command in (*commands, "example:"))
 
 
-@pytest.mark.parametrize("command", ["demo", "info", "explain", "import", "selftest", "bench"])
+@pytest.mark.parametrize("command", ["demo", "info", "explain", "import", "apply", "selftest", "bench"])
 def test_every_command_has_help_with_an_example(run: Run, command: str) -> None:
     result = run(command, "--help")
     assert result.code == 0

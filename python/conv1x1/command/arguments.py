@@ -101,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--svg", metavar="FILE.svg", help="also draw it into this file")
 
     _add_import(commands)
+    _add_apply(commands)
 
     command = commands.add_parser(
         "selftest",
@@ -133,6 +134,40 @@ def _add_import(commands: Any) -> None:
         "--result", metavar="WHAT", help="of an estimator: predict, predict_proba, decision_function or transform"
     )
     command.add_argument("--channel-axis", type=_integer, metavar="N", help="the axis of x that will hold the channels")
+
+
+def _add_apply(commands: Any) -> None:
+    command = commands.add_parser(
+        "apply",
+        help="a saved net on a file, which may be larger than memory",
+        description="Apply a layer or a chain that conv1x1.save or conv1x1 import wrote to every pixel of a\n"
+        "file, tile by tile. Files are .npy, .zarr, .h5:/dataset, .tif and the .hdr of ENVI; zarr, HDF5 and TIFF\n"
+        'need their libraries: pip install ".[files]" in a clone.',
+        epilog="examples:\n  conv1x1 apply net.npz scene.hdr classes.tif --nodata-out 255 --co compress=deflate\n"
+        "  conv1x1 apply net.npz scene.npy scores.npy --memory 1GiB --resume",
+    )
+    command.add_argument("net", metavar="NET.npz", help="what to apply")
+    command.add_argument("input", metavar="INPUT", help="the file with the pixels")
+    command.add_argument("output", metavar="OUTPUT", help="the file to write, of a kind that its name says")
+    command.add_argument(
+        "--channel-axis", type=_integer, metavar="N", help="the axis with the channels (default: the net's)"
+    )
+    command.add_argument("--memory", default="256 MiB", metavar="SIZE", help="how much to use (default: 256 MiB)")
+    command.add_argument("--threads", type=_threads, metavar="N", help="how many compute (default: all)")
+    command.add_argument("--dtype", "--ot", metavar="TYPE", help="the type of the result, such as uint8")
+    command.add_argument(
+        "--nodata", type=_nodata, metavar="V[,V]", help="what stands for no data (default: as the file tells), or none"
+    )
+    command.add_argument("--nodata-when", choices=("any", "all"), default="any", help="in how many channels of a pixel")
+    command.add_argument("--nodata-out", type=_number, metavar="V", help="what stands for it in the result")
+    command.add_argument("--scaled", action="store_true", default=None, help="apply scale and offset of the file")
+    command.add_argument("--unscaled", dest="scaled", action="store_false", help="take the numbers as they are")
+    command.add_argument("--resume", action="store_true", help="complete what an earlier run left incomplete")
+    command.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
+    command.add_argument(
+        "--co", type=_option, action="append", default=[], metavar="NAME=VALUE", help="for the library that writes"
+    )
+    command.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary")
 
 
 def _add_bench(commands: Any) -> None:
@@ -216,6 +251,27 @@ def _percentage(text: str) -> float:
     if not text.endswith("%") or not 0 <= part < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a percentage such as 5%")
     return part
+
+
+def _number(text: str) -> float:
+    try:
+        return int(text) if text.lstrip("+-").isdecimal() else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _nodata(text: str) -> Any:
+    if text == "none":
+        return False
+    numbers = [_number(part) for part in text.split(",")]
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE such as compress=deflate")
+    return name, value
 
 
 def _integers(text: str) -> tuple[int, ...]:

@@ -257,6 +257,12 @@ def _import(arguments: Namespace) -> int:
     return 0
 
 
+def _apply(arguments: Namespace) -> int:
+    from . import applying
+
+    return applying.run(arguments)
+
+
 def _load(path: str) -> Array:
     """The array of a file, of which only what is looked at will be read."""
     try:
@@ -281,4 +287,5 @@ _COMMANDS = {
     "demo": _demo,
     "explain": _explain,
     "import": _import,
+    "apply": _apply,
 }

@@ -48,6 +48,7 @@ class Outcome:
 
     result: Any
     times: Times
+    net: Net
 
 
 def run(layer: Any, source: Any, out: Any, asked: Asked) -> Outcome:
@@ -95,7 +96,7 @@ class _Job:
         log = self.opened.enter_context(closing(journal.Journal(file.file)))
         if asked.resume and there and (log.header is None or not partly) and self._is_complete():
             log.end()
-            return Outcome(self.wanted.out, Times())
+            return Outcome(self.wanted.out, Times(), self.net)
         header = self._header()
         if asked.resume and partly and (tile := self._resumed(log, header)):
             grid, workers = self._grid(tile)
@@ -214,7 +215,7 @@ class _Job:
             log.end()
         if not there:
             self.steps.warn()
-        return Outcome(target.result, pipeline.times)
+        return Outcome(target.result, pipeline.times, self.net)
 
 
 def _result_type(asked: DTypeLike | None, of_out: np.dtype[Any] | None) -> DTypeLike | None:
