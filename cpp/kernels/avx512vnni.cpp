@@ -16,6 +16,15 @@ struct PixelsAsLanes : S32x16 {
   static Reg fma(Reg row, Reg lane, Reg c) { return _mm512_dpbusd_epi32(c, lane, row); }
 };
 
+template <>
+inline bool filters_are_rows<PixelsAsRows>(const Multiply&) {
+  return false;
+}
+template <>
+inline bool filters_are_rows<PixelsAsLanes>(const Multiply&) {
+  return true;
+}
+
 }  // namespace
 
 extern const QuadKernels conv1x1_avx512vnni;

@@ -127,9 +127,11 @@ struct BytePixels {
   }
 };
 
+constexpr size_t pixels_together = 8;
+
+// As many pixels as that, or a multiple.
 template <class X, class Y, int C, int K>
-inline void colour_of(const Colour& a) {
-  constexpr size_t together = 8;
+void colour_of(const Colour& a) noexcept {
   __m256 w[K][C], bias[K], lo = _mm256_set1_ps(static_cast<float>(a.lo)), hi = _mm256_set1_ps(static_cast<float>(a.hi));
 #pragma GCC unroll 4
   for (int k = 0; k < K; ++k) {
@@ -138,7 +140,9 @@ inline void colour_of(const Colour& a) {
     bias[k] = _mm256_set1_ps(a.bias ? at<float>(a.bias)[k].value : 0.0f);
   }
   const bool biased = a.bias, clamp = a.clamp;
-  const auto eight = [&](const char* from, char* to) {
+  const char* from = a.x;
+  char* to = a.out;
+  for (size_t left = a.pixels; left != 0; left -= pixels_together) {
     __m256 x[C], y[K];
     X::load(from, x);
 #pragma GCC unroll 4
@@ -150,38 +154,35 @@ inline void colour_of(const Colour& a) {
       if (clamp) y[k] = _mm256_min_ps(hi, _mm256_max_ps(lo, y[k]));
     }
     Y::store(to, y);
-  };
-  const char* from = a.x;
-  char* to = a.out;
-  size_t left = a.pixels;
-  for (; left >= together; left -= together, from += together * C * X::size, to += together * K * Y::size)
-    eight(from, to);
-  if (left) {
-    char some[together * C * X::size] = {}, done[together * K * Y::size];
-    __builtin_memcpy(some, from, left * C * X::size);
-    eight(some, done);
-    __builtin_memcpy(to, done, left * K * Y::size);
+    from += pixels_together * C * X::size;
+    to += pixels_together * K * Y::size;
   }
 }
 
 template <class X, class Y, int C>
-inline void colour_from(const Colour& a) {
-  switch (a.filters) {
-    case 1: return colour_of<X, Y, C, 1>(a);
-    case 2: return colour_of<X, Y, C, 2>(a);
-    case 3: return colour_of<X, Y, C, 3>(a);
-    default: return colour_of<X, Y, C, 4>(a);
-  }
-}
+constexpr ColourFn colour_from[] = {colour_of<X, Y, C, 1>, colour_of<X, Y, C, 2>, colour_of<X, Y, C, 3>,
+                                    colour_of<X, Y, C, 4>};
+template <class X, class Y>
+constexpr const ColourFn* colour_kernels[] = {colour_from<X, Y, 1>, colour_from<X, Y, 2>, colour_from<X, Y, 3>,
+                                              colour_from<X, Y, 4>};
 
 template <class X, class Y>
 void colour(const Colour& a) noexcept {
-  switch (a.channels) {
-    case 1: return colour_from<X, Y, 1>(a);
-    case 2: return colour_from<X, Y, 2>(a);
-    case 3: return colour_from<X, Y, 3>(a);
-    default: return colour_from<X, Y, 4>(a);
-  }
+  const ColourFn kernel = colour_kernels<X, Y>[a.channels - 1][a.filters - 1];
+  const size_t rest = a.pixels % pixels_together;
+  Colour b = a;
+  b.pixels -= rest;
+  if (b.pixels != 0) kernel(b);
+  if (rest == 0) return;
+  char x[pixels_together * 4 * X::size] = {}, out[pixels_together * 4 * Y::size];
+  const size_t x_pixel = a.channels * X::size, out_pixel = a.filters * Y::size;
+  __builtin_memcpy(x, a.x + b.pixels * x_pixel, rest * x_pixel);
+  char* to = a.out + b.pixels * out_pixel;
+  b.x = x;
+  b.out = out;
+  b.pixels = pixels_together;
+  kernel(b);
+  __builtin_memcpy(to, out, rest * out_pixel);
 }
 
 }  // namespace

@@ -11,6 +11,20 @@
 namespace conv1x1 {
 namespace {
 
+// Whether filters go one at a time for want of room, not all of a call's together.
+template <class V>
+constexpr bool filter_by_filter = false;
+
+// Calls kernel(one) with the arguments of each filter in turn.
+template <class Arguments, class Kernel>
+inline void for_each_filter(const Arguments& a, ptrdiff_t size, ptrdiff_t out, Kernel kernel) {
+  Arguments one = a;
+  for (size_t k = 0; k < a.filters; ++k, one.weights += a.filter_stride, one.out += out) {
+    kernel(one);
+    if (a.bias) one.bias += size;
+  }
+}
+
 template <class V, int P, int K>
 inline void few_filters_block(const FilterRows& a, const char* x, const typename V::Scalar* bias, char* out) {
   using Reg = typename V::Reg;
@@ -113,6 +127,10 @@ inline void few_filters_of(const FilterRows& a) {
 
 template <class V>
 void few_filters(const FilterRows& a) noexcept {
+  if constexpr (filter_by_filter<V>) {
+    constexpr ptrdiff_t size = sizeof(typename V::Scalar);
+    return for_each_filter(a, size, size, few_filters_of<V, 1>);
+  }
   switch (a.filters) {
     case 1: return few_filters_of<V, 1>(a);
     case 2: return few_filters_of<V, 2>(a);
@@ -203,6 +221,8 @@ inline void few_filters_lanes_of(const FilterLanes& a) {
 
 template <class V>
 void few_filters_lanes(const FilterLanes& a) noexcept {
+  if constexpr (filter_by_filter<V>)
+    return for_each_filter(a, ptrdiff_t(sizeof(typename V::Scalar)), a.out_row, few_filters_lanes_of<V, 1>);
   switch (a.filters) {
     case 1: return few_filters_lanes_of<V, 1>(a);
     case 2: return few_filters_lanes_of<V, 2>(a);

@@ -46,7 +46,7 @@ enum class Activation : unsigned char { none, clamp, leaky_relu, hardswish, hard
 // Number of partial sums in lane order (part of the definition of a result).
 constexpr size_t partials = 16;
 
-// A block of rows × lanes outputs: out(i, j) = sum over c of rows(i, c) * lanes(c, j), by fma with c
+// Tiles of rows × lanes outputs: out(i, j) = sum over c of rows(i, c) * lanes(c, j), by fma with c
 // ascending, one accumulator an output; then + bias, + residual, clamp where they are given.
 // Rows are broadcast, lanes are vectors. Either side may be the pixels, the other the filters.
 struct Multiply {
@@ -70,14 +70,16 @@ struct Multiply {
   // [lo, hi], rounded half to even, plus the zero point. One number a row or a lane, as the bias is.
   const char* scale;
   int zero_point;
-  // What to ask the memory for meanwhile, a line with each channel; nothing after the first `ahead_blocks`.
-  const char* ahead;
-  ptrdiff_t ahead_channel, ahead_column, ahead_block;
-  size_t ahead_blocks;
-  bool lanes_ahead;   // the lanes are met for the first time here, and the next column lies beside this one
-  size_t last_lanes;  // lanes in use in the last vector of the last column, 1 … width
-  size_t columns;     // repeat for this many columns of lanes, each where the one before ends …
-  size_t blocks;      // … and all that for this many blocks of rows, likewise
+  const char* ahead;  // what to ask the memory for meanwhile, a line with each channel
+  ptrdiff_t ahead_channel;
+  bool lanes_ahead;  // instead: the lanes are met for the first time here, one beside the other, in the next tiles too
+  // One tile after another, columns of lanes or blocks of rows: the arrays of each begin so many bytes further.
+  size_t tiles;
+  struct Step {
+    ptrdiff_t rows, lanes, out, bias, residual, scale, ahead;
+  } step;
+  bool same_lanes;    // they are blocks of rows
+  size_t last_lanes;  // in use in the last vector of the last tile; of blocks of rows, of each
 };
 
 using MultiplyFn = void (*)(const Multiply&) noexcept;

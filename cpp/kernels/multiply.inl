@@ -35,20 +35,23 @@ inline __attribute__((always_inline)) void load_lanes(typename V::Reg (&lane)[N]
 template <class V, int R, int N, bool Masked, bool LanesAhead>
 inline __attribute__((always_inline)) void sum_channels(typename V::Reg (&acc)[R][N], const Multiply& a,
                                                         const char* rows, const char* lanes, const char* ahead,
-                                                        ptrdiff_t ahead_channel, typename V::Mask mask) {
+                                                        typename V::Mask mask) {
   // One pointer for four rows: base + {0, 1, 2} * stride are addressing modes, 3 * stride is a register.
   constexpr int groups = (R + 3) / 4;
   const ptrdiff_t offset[4] = {0, a.row_stride, 2 * a.row_stride, 3 * a.row_stride};
   const char* row[groups];
 #pragma GCC unroll 32
   for (int g = 0; g < groups; ++g) row[g] = rows + 4 * g * a.row_stride;
-  const ptrdiff_t row_channel = a.row_channel, lane_channel = a.lane_channel, lane_vector = a.lane_vector;
   // Pixels come from far away, and are asked for before their turn: as lanes that are met for the first time, those of
   // the column after the next, into the second-level cache; else a line with each channel of what the caller says.
+  constexpr ptrdiff_t vector_bytes = V::width * sizeof(typename V::Scalar);
+  const ptrdiff_t row_channel = a.row_channel, lane_channel = a.lane_channel, ahead_channel = a.ahead_channel,
+                  lane_vector = LanesAhead ? vector_bytes : a.lane_vector;
   for (size_t c = a.channels; c != 0; --c) {
     if constexpr (LanesAhead) {
 #pragma GCC unroll 32
-      for (int j = 0; j < N; ++j) __builtin_prefetch(lanes + (2 * N + j) * lane_vector, 0, 2);
+      for (ptrdiff_t line = 0; line < N * vector_bytes; line += 64)
+        __builtin_prefetch(lanes + 2 * N * vector_bytes + line, 0, 2);
     } else {
       __builtin_prefetch(ahead);
       ahead += ahead_channel;
@@ -67,46 +70,92 @@ inline __attribute__((always_inline)) void sum_channels(typename V::Reg (&acc)[R
   }
 }
 
-// The scaled, clamped and rounded sums, as bytes.
+// Whether the numbers of the filters go with the rows. Where one side must be the pixels, its file says so.
+template <class V>
+inline bool filters_are_rows(const Multiply& a) {
+  return a.bias_per_row;
+}
+
 template <class V, int R, int N>
-inline __attribute__((always_inline)) void store_quantized(const typename V::Reg (&acc)[R][N], const Multiply& a,
-                                                           const char* scale, char* out, bool tail,
-                                                           typename V::Mask mask) {
-  const float limits[2] = {static_cast<float>(a.lo), static_cast<float>(a.hi)};
-  const typename V::Float lo = V::float_broadcast(reinterpret_cast<const char*>(limits));
-  const typename V::Float hi = V::float_broadcast(reinterpret_cast<const char*>(limits + 1));
-  const typename V::Reg zero = V::broadcast(reinterpret_cast<const char*>(&a.zero_point));
-#pragma GCC unroll 32
-  for (int j = 0; j < N; ++j) {
-    const typename V::Float of_lanes =  // of rows there need not be as many as lanes
-        a.bias_per_row ? V::float_broadcast(scale) : V::floats(scale + j * ptrdiff_t(V::width * sizeof(float)));
+inline __attribute__((always_inline)) void add_bias(typename V::Reg (&acc)[R][N], const Multiply& a, const char* bias) {
+  using Reg = typename V::Reg;
+  using T = typename V::Scalar;
+  if (bias && filters_are_rows<V>(a)) {
 #pragma GCC unroll 32
     for (int i = 0; i < R; ++i) {
-      const typename V::Float by = a.bias_per_row ? V::float_broadcast(scale + i * ptrdiff_t(sizeof(float))) : of_lanes;
-      const typename V::Reg bytes = V::quantized(acc[i][j], by, lo, hi, zero);
-      char* p = out + i * a.out_row + j * ptrdiff_t(V::width);
-      if (tail && j == N - 1)
-        V::store_bytes(p, bytes, mask);
-      else
-        V::store_bytes(p, bytes);
+      const Reg b = V::broadcast(bias + i * sizeof(T));
+#pragma GCC unroll 32
+      for (int j = 0; j < N; ++j) acc[i][j] = V::add(acc[i][j], b);
+    }
+  } else if (bias) {
+#pragma GCC unroll 32
+    for (int j = 0; j < N; ++j) {
+      const Reg b = V::load(bias + j * ptrdiff_t(V::width * sizeof(T)));
+#pragma GCC unroll 32
+      for (int i = 0; i < R; ++i) acc[i][j] = V::add(acc[i][j], b);
     }
   }
 }
 
-// One block of one column: R rows, N vectors of lanes. `mask` holds the lanes of the last vector.
+// The sums scaled, clamped and rounded.
+template <class V, int R, int N>
+inline __attribute__((always_inline)) void quantize(typename V::Reg (&acc)[R][N], const Multiply& a,
+                                                    const char* scale) {
+  const float limits[2] = {static_cast<float>(a.lo), static_cast<float>(a.hi)};
+  const typename V::Float lo = V::float_broadcast(reinterpret_cast<const char*>(limits));
+  const typename V::Float hi = V::float_broadcast(reinterpret_cast<const char*>(limits + 1));
+  const typename V::Reg zero = V::broadcast(reinterpret_cast<const char*>(&a.zero_point));
+  if (filters_are_rows<V>(a)) {
+#pragma GCC unroll 32
+    for (int i = 0; i < R; ++i) {
+      const typename V::Float by = V::float_broadcast(scale + i * ptrdiff_t(sizeof(float)));
+#pragma GCC unroll 32
+      for (int j = 0; j < N; ++j) acc[i][j] = V::quantized(acc[i][j], by, lo, hi, zero);
+    }
+  } else {
+#pragma GCC unroll 32
+    for (int j = 0; j < N; ++j) {
+      const typename V::Float by = V::floats(scale + j * ptrdiff_t(V::width * sizeof(float)));
+#pragma GCC unroll 32
+      for (int i = 0; i < R; ++i) acc[i][j] = V::quantized(acc[i][j], by, lo, hi, zero);
+    }
+  }
+}
+
+// R rows of N vectors, `bytes` apart, of which the last is stored in part where it is the tail.
+template <class V, int R, int N, class Store>
+inline __attribute__((always_inline)) void store_tile(const typename V::Reg (&acc)[R][N], char* out, ptrdiff_t out_row,
+                                                      ptrdiff_t bytes, bool tail, typename V::Mask mask, Store store) {
+#pragma GCC unroll 32
+  for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 32
+    for (int j = 0; j < N - 1; ++j) store(out + i * out_row + j * bytes, acc[i][j]);
+  }
+  char* last = out + (N - 1) * bytes;
+  if (tail) {
+#pragma GCC unroll 32
+    for (int i = 0; i < R; ++i) store(last + i * out_row, acc[i][N - 1], mask);
+  } else {
+#pragma GCC unroll 32
+    for (int i = 0; i < R; ++i) store(last + i * out_row, acc[i][N - 1]);
+  }
+}
+
+// One tile: R rows, N vectors of lanes. `mask` holds the lanes of the last vector.
 template <class V, int R, int N>
 inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, const char* rows, const char* lanes,
                                                          const char* bias, const char* residual, const char* scale,
-                                                         char* out, const char* ahead, ptrdiff_t ahead_channel,
-                                                         bool tail, typename V::Mask mask, bool lanes_ahead) {
+                                                         char* out, const char* ahead, bool tail,
+                                                         typename V::Mask mask) {
   using Reg = typename V::Reg;
   using T = typename V::Scalar;
   constexpr ptrdiff_t vector_bytes = V::width * sizeof(T);
   // Ask for the lines of the result now, so that they are here when the sums are.
+  char* row = out;
+#pragma GCC unroll 1
+  for (int i = 0; i < R; ++i, row += a.out_row) {
 #pragma GCC unroll 32
-  for (int i = 0; i < R; ++i) {
-#pragma GCC unroll 32
-    for (ptrdiff_t line = 0; line < N * vector_bytes; line += 64) __builtin_prefetch(out + i * a.out_row + line, 1);
+    for (ptrdiff_t line = 0; line < N * vector_bytes; line += 64) __builtin_prefetch(row + line, 1);
   }
   Reg acc[R][N];
   if (!is_integer<T> && a.resume) {
@@ -119,33 +168,19 @@ inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, cons
       for (int j = 0; j < N; ++j) acc[i][j] = V::zero();
     }
   }
+  if (is_integer<T>) add_bias<V, R, N>(acc, a, bias);  // sums of integers, modulo 2^32, may begin with it
   // Integers as lanes are always staged, so that none are met for the first time here; nor are their sums resumed, or
-  // residuals added to them.
-  const auto sum = [&](auto masked) {
-    if (!is_integer<T> && lanes_ahead)
-      sum_channels<V, R, N, masked.value, !is_integer<T>>(acc, a, rows, lanes, ahead, ahead_channel, mask);
-    else
-      sum_channels<V, R, N, masked.value, false>(acc, a, rows, lanes, ahead, ahead_channel, mask);
+  // residuals added to them. Beyond a tail there is nothing to ask for.
+  const auto sum = [&](auto masked, auto lanes_ahead) {
+    sum_channels<V, R, N, masked.value, lanes_ahead.value>(acc, a, rows, lanes, ahead, mask);
   };
-  if (V::all_lanes || tail)
-    sum(Constant<true>{});
+  if (!V::all_lanes && tail)
+    sum(Constant<true>{}, Constant<false>{});
+  else if (!is_integer<T> && a.lanes_ahead)
+    sum(Constant<V::all_lanes>{}, Constant<!is_integer<T>>{});
   else
-    sum(Constant<false>{});
-  if (bias && a.bias_per_row) {
-#pragma GCC unroll 32
-    for (int i = 0; i < R; ++i) {
-      const Reg b = V::broadcast(bias + i * sizeof(T));
-#pragma GCC unroll 32
-      for (int j = 0; j < N; ++j) acc[i][j] = V::add(acc[i][j], b);
-    }
-  } else if (bias) {
-#pragma GCC unroll 32
-    for (int j = 0; j < N; ++j) {
-      const Reg b = V::load(bias + j * vector_bytes);
-#pragma GCC unroll 32
-      for (int i = 0; i < R; ++i) acc[i][j] = V::add(acc[i][j], b);
-    }
-  }
+    sum(Constant<V::all_lanes>{}, Constant<false>{});
+  if (!is_integer<T>) add_bias<V, R, N>(acc, a, bias);
   if (!is_integer<T> && residual) {
 #pragma GCC unroll 32
     for (int i = 0; i < R; ++i) {
@@ -155,8 +190,14 @@ inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, cons
       for (int j = 0; j < N; ++j) acc[i][j] = V::add(acc[i][j], r[j]);
     }
   }
+  const ptrdiff_t out_row = a.out_row;
   if constexpr (is_integer<T>) {
-    if (scale) return store_quantized<V, R, N>(acc, a, scale, out, tail, mask);
+    if (scale) {
+      quantize<V, R, N>(acc, a, scale);
+      store_tile<V, R, N>(acc, out, out_row, ptrdiff_t(V::width), tail, mask,
+                          [](auto... arguments) { V::store_bytes(arguments...); });
+      return;
+    }
   }
   if (a.clamp) {
     const T limits[2] = {static_cast<T>(a.lo), static_cast<T>(a.hi)};
@@ -168,48 +209,25 @@ inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, cons
       for (int j = 0; j < N; ++j) acc[i][j] = V::min(hi, V::max(lo, acc[i][j]));
     }
   }
-#pragma GCC unroll 32
-  for (int i = 0; i < R; ++i) {
-    char* p = out + i * a.out_row;
-#pragma GCC unroll 32
-    for (int j = 0; j < N - 1; ++j) V::store(p + j * vector_bytes, acc[i][j]);
-    if (tail)
-      V::store(p + (N - 1) * vector_bytes, acc[i][N - 1], mask);
-    else
-      V::store(p + (N - 1) * vector_bytes, acc[i][N - 1]);
-  }
+  store_tile<V, R, N>(acc, out, out_row, vector_bytes, tail, mask, [](auto... arguments) { V::store(arguments...); });
 }
 
 template <class V, int R, int N>
 void multiply(const Multiply& a) noexcept {
-  constexpr ptrdiff_t scalar_bytes = sizeof(typename V::Scalar), column_bytes = N * V::width * scalar_bytes;
   const typename V::Mask all = V::mask(V::width), last = V::mask(a.last_lanes);
-  const ptrdiff_t bias_column = a.bias && !a.bias_per_row ? column_bytes : 0;
-  const ptrdiff_t residual_column = a.residual ? column_bytes : 0;
-  const ptrdiff_t scale_column = a.scale && !a.bias_per_row ? column_bytes : 0;
-  const ptrdiff_t out_column = a.scale ? ptrdiff_t(N * V::width) : column_bytes;
-  for (size_t block = 0; block < a.blocks; ++block) {
-    const ptrdiff_t row = static_cast<ptrdiff_t>(block) * R;
-    const char* rows = a.rows + row * a.row_stride;
-    const char* lanes = a.lanes;
-    const char* bias = a.bias && a.bias_per_row ? a.bias + row * scalar_bytes : a.bias;
-    const char* residual = a.residual ? a.residual + row * a.residual_row : nullptr;
-    const char* scale = a.scale && a.bias_per_row ? a.scale + row * ptrdiff_t(sizeof(float)) : a.scale;
-    char* out = a.out + row * a.out_row;
-    const bool asks = block < a.ahead_blocks;
-    const char* ahead = asks ? a.ahead + ptrdiff_t(block) * a.ahead_block : rows;
-    const ptrdiff_t ahead_channel = asks ? a.ahead_channel : 0, ahead_column = asks ? a.ahead_column : 0;
-    for (size_t left = a.columns; left != 0; --left) {
-      const bool tail = left == 1 && a.last_lanes != V::width;
-      multiply_tile<V, R, N>(a, rows, lanes, bias, residual, scale, out, ahead, ahead_channel, tail, tail ? last : all,
-                             a.lanes_ahead && block == 0);
-      ahead += ahead_column;
-      lanes += N * a.lane_vector;
-      out += out_column;
-      bias += bias_column;
-      residual += residual_column;
-      scale += scale_column;
-    }
+  const char *rows = a.rows, *lanes = a.lanes, *bias = a.bias, *residual = a.residual, *scale = a.scale,
+             *ahead = a.ahead;
+  char* out = a.out;
+  for (size_t left = a.tiles; left != 0; --left) {
+    const bool tail = (left == 1 || a.same_lanes) && a.last_lanes != V::width;
+    multiply_tile<V, R, N>(a, rows, lanes, bias, residual, scale, out, ahead, tail, tail ? last : all);
+    rows += a.step.rows;
+    lanes += a.step.lanes;
+    bias += a.step.bias;
+    residual += a.step.residual;
+    scale += a.step.scale;
+    out += a.step.out;
+    ahead += a.step.ahead;
   }
 }
 

@@ -22,7 +22,7 @@ struct Vector {
   using Mask = size_t;  // how many lanes are on
   static constexpr size_t width = 16 / sizeof(T);
   static constexpr int registers = 16;
-  static constexpr bool all_lanes = false;
+  static constexpr bool all_lanes = Fused && !fma_is_an_instruction;  // next to library calls
   static Mask mask(size_t n) { return n; }
   static Reg zero() { return Reg{}; }
   static Reg broadcast(const char* p) { return at<T>(p)->value - Reg{}; }  // − 0 keeps −0
@@ -66,6 +66,9 @@ struct Vector {
   static void trees(const Reg (&r)[1], T* sums) { *sums = tree(r[0]); }
 };
 
+template <class T, bool Fused>
+constexpr bool filter_by_filter<Vector<T, Fused>> = true;
+
 // Pairs of int16, and sums of int32.
 struct Pairsx4 {
   using Scalar = int32_t;
@@ -90,8 +93,9 @@ struct Pairsx4 {
   static void store(char* p, Reg r, Mask m) { __builtin_memcpy(p, &r, m * sizeof(int32_t)); }
   static Reg fma(Reg a, Reg b, Reg c) {
     const Pairs x = bit_cast<Pairs>(a), w = bit_cast<Pairs>(b);
-    for (size_t i = 0; i < width; ++i) c[i] += x[2 * i] * w[2 * i] + x[2 * i + 1] * w[2 * i + 1];
-    return c;
+    Reg products{};
+    for (size_t i = 0; i < width; ++i) products[i] = x[2 * i] * w[2 * i] + x[2 * i + 1] * w[2 * i + 1];
+    return add(c, products);
   }
   static Reg add(Reg a, Reg b) {  // modulo 2^32: a bias may be any
     return bit_cast<Reg>(bit_cast<Unsigned>(a) + bit_cast<Unsigned>(b));

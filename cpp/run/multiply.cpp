@@ -46,29 +46,49 @@ void for_each_column(const Plan& plan, size_t lanes, bool together, Fn fn) {
   });
 }
 
-// `m` as it stands for the first of `rows` rows; every row moves bias and scale on by `bias_row` bytes.
-void multiply_rows(const Plan& plan, const Multiply& m, size_t vectors, size_t rows, ptrdiff_t bias_row,
-                   const Ahead& ahead) {
-  const MultiplyFamily& family = *plan.family;
+const char* moved(const char* data, ptrdiff_t bytes) { return data ? data + bytes : nullptr; }
+
+// Multiplies `rows` rows of `columns` columns, of which `m` stands at the first; afterwards it is past these rows.
+// Every row moves bias and scale on by `bias_row` bytes. ask(m, first row, height) says what to ask the memory for
+// meanwhile.
+template <class Ask>
+void multiply_rows(const Task& t, Multiply& m, size_t columns, size_t vectors, size_t rows, ptrdiff_t bias_row,
+                   Ask ask) {
+  const MultiplyFamily& family = *t.plan.family;
+  m.same_lanes = t.rows() && columns == 1;
+  const ptrdiff_t lanes = static_cast<ptrdiff_t>(vectors * family.width), of_lanes = bias_row ? 0 : lanes;
+  const auto if_any = [](const char* p, ptrdiff_t bytes) { return p ? bytes : 0; };
+  const Multiply::Step across{0,
+                              static_cast<ptrdiff_t>(vectors) * m.lane_vector,
+                              lanes * t.out_size(),
+                              if_any(m.bias, of_lanes * t.size()),
+                              if_any(m.residual, lanes * t.size()),
+                              if_any(m.scale, of_lanes * static_cast<ptrdiff_t>(sizeof(float))),
+                              0};
   split(rows, family.max_rows[vectors - 1], [&](size_t first, size_t count, size_t height) {
-    Multiply block = m;
-    const ptrdiff_t row = static_cast<ptrdiff_t>(first);
-    block.rows += row * m.row_stride;
-    block.out += row * m.out_row;
-    if (block.bias) block.bias += row * bias_row;
-    if (block.scale) block.scale += row * bias_row;
-    if (block.residual) block.residual += row * m.residual_row;
-    block.blocks = count;
-    if (plan.orientation == Orientation::pixels_as_rows) {
-      const ptrdiff_t high = static_cast<ptrdiff_t>(height);
-      block.ahead = ahead.data + (row + ahead.blocks * high) * ahead.pixel;
-      block.ahead_block = high * ahead.pixel;
-      block.ahead_channel = block.ahead_block / static_cast<ptrdiff_t>(std::max<size_t>(m.channels, 1));
-      block.ahead_blocks = count;
-    } else if (first > 0) {
-      block.ahead_blocks = 0;
+    const auto down = [&](size_t blocks) {
+      const ptrdiff_t n = static_cast<ptrdiff_t>(blocks * height);
+      return Multiply::Step{n * m.row_stride,
+                            0,
+                            n * m.out_row,
+                            if_any(m.bias, n * bias_row),
+                            if_any(m.residual, n * m.residual_row),
+                            if_any(m.scale, n * bias_row),
+                            0};
+    };
+    const size_t together = m.same_lanes ? count : 1;
+    const Multiply::Step next = down(together);
+    m.tiles = m.same_lanes ? count : columns;
+    m.step = m.same_lanes ? down(1) : across;
+    for (size_t block = 0; block < count; block += together) {
+      ask(m, first + block * height, height);
+      family.fn[vectors - 1][height - 1](m);
+      m.rows += next.rows;
+      m.out += next.out;
+      m.bias += next.bias;
+      m.residual += next.residual;
+      m.scale += next.scale;
     }
-    family.fn[vectors - 1][height - 1](block);
   });
 }
 
@@ -93,8 +113,6 @@ Multiply common(const Task& t, size_t channel, size_t channels) {
   return m;
 }
 
-const char* moved(const char* data, ptrdiff_t bytes) { return data ? data + bytes : nullptr; }
-
 void pixels_as_rows(const Task& t, const Multiply& first, ptrdiff_t skipped, const End& from, const End& to,
                     const Ahead& ahead) {
   Multiply m = first;
@@ -106,19 +124,24 @@ void pixels_as_rows(const Task& t, const Multiply& first, ptrdiff_t skipped, con
     const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(lane) * size;
     const ptrdiff_t out_bytes = static_cast<ptrdiff_t>(lane) * out_size;
     m.lanes = t.weights.panel(t.group, t.filter + lane) + skipped;
-    m.columns = columns;
     m.last_lanes = last_lanes;
-    m.bias = moved(first.bias, lane_bytes);
-    m.scale = moved(first.scale, lane_bytes);
     for_each_run(t, from, to, [&](const Block& x, const Block& y, const Run& run) {
       m.rows = x.data;
       m.row_stride = x.pixel;
       m.row_channel = x.channel;
       m.out = y.data + out_bytes;
       m.out_row = y.pixel;
+      m.bias = moved(first.bias, lane_bytes);
+      m.scale = moved(first.scale, lane_bytes);
       m.residual = moved(first.residual, run.residual + lane_bytes);
       m.residual_row = run.residual_step;
-      multiply_rows(t.plan, m, vectors, run.n, 0, ahead.data ? ahead : Ahead{x.data, x.pixel, 0, 1});
+      const Ahead pixels = ahead.data ? ahead : Ahead{x.data, x.pixel, 0, 1};
+      multiply_rows(t, m, columns, vectors, run.n, 0, [&](Multiply& block, size_t row, size_t height) {
+        const ptrdiff_t high = static_cast<ptrdiff_t>(height), step = high * pixels.pixel;
+        block.ahead = pixels.data + (static_cast<ptrdiff_t>(row) + pixels.blocks * high) * pixels.pixel;
+        block.ahead_channel = step / static_cast<ptrdiff_t>(std::max<size_t>(m.channels, 1));
+        block.step.ahead = block.same_lanes ? step : 0;
+      });
     });
   });
 }
@@ -137,22 +160,27 @@ void pixels_as_lanes(const Task& t, const Multiply& first, ptrdiff_t skipped, co
     for_each_column(t.plan, run.n, true, [&](size_t lane, size_t columns, size_t vectors, size_t last_lanes) {
       const ptrdiff_t lane_bytes = static_cast<ptrdiff_t>(lane) * size;
       const ptrdiff_t out_bytes = static_cast<ptrdiff_t>(lane) * out_size;
+      const ptrdiff_t ahead_column = static_cast<ptrdiff_t>(vectors * width) * ahead.pixel;
       m.lanes = x.data + lane_bytes;
-      m.columns = columns;
       m.last_lanes = last_lanes;
       for (size_t k = 0; k < t.filters; k += width) {
         const ptrdiff_t row = static_cast<ptrdiff_t>(k);
         m.rows = t.weights.panel(t.group, t.filter + k) + skipped;
-        m.lanes_ahead = k == 0 && from.walked;
-        m.ahead = ahead.data + static_cast<ptrdiff_t>(lane) * ahead.pixel;
-        m.ahead_channel = ahead.channel;
-        m.ahead_column = static_cast<ptrdiff_t>(vectors * width) * ahead.pixel;
-        m.ahead_blocks = k == 0 && ahead.data ? static_cast<size_t>((m.ahead_column + 63) / 64) : 0;
         m.out = y.data + out_bytes + row * y.channel;
         m.bias = moved(first.bias, row * size);
         m.scale = moved(first.scale, row * size);
         m.residual = moved(first.residual, run.residual + lane_bytes + row * m.residual_row);
-        multiply_rows(t.plan, m, vectors, std::min(width, t.filters - k), size, {});
+        multiply_rows(t, m, columns, vectors, std::min(width, t.filters - k), size,
+                      [&](Multiply& block, size_t row_of_panel, size_t height) {
+                        // The first blocks of rows ask for a line of each column's lanes, one after another.
+                        const ptrdiff_t lines = static_cast<ptrdiff_t>(row_of_panel / height) * 64;
+                        const bool asks = k == 0 && ahead.data && lines < ahead_column;
+                        block.lanes_ahead = k + row_of_panel == 0 && from.walked;
+                        block.ahead =
+                            asks ? ahead.data + static_cast<ptrdiff_t>(lane) * ahead.pixel + lines : block.rows;
+                        block.ahead_channel = asks ? ahead.channel : 0;
+                        block.step.ahead = asks ? ahead_column : 0;
+                      });
       }
     });
   });

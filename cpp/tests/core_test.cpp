@@ -247,7 +247,8 @@ void test_scales_of_rows() {
   for (const KernelTable* table : fused_tables()) {
     for (size_t i = 0; i < table->family_count; ++i) {
       const MultiplyFamily& family = table->families[i];
-      if (traits(family.operand).sums != DType::int32) continue;
+      const Traits& operand = traits(family.operand);
+      if (operand.sums != DType::int32 || (operand.sides && !family.turned)) continue;  // or the rows are pixels
       for (size_t vectors = 1; vectors <= family.max_vectors; ++vectors) {
         for (size_t rows = 1; rows <= family.max_rows[vectors - 1]; ++rows) {
           const size_t width = family.width, lanes = vectors * width;
@@ -260,7 +261,7 @@ void test_scales_of_rows() {
           m.row_stride = 4;
           m.lanes = m.rows + 4 * rows;
           m.lane_vector = static_cast<ptrdiff_t>(4 * width);
-          m.channels = m.columns = m.blocks = 1;
+          m.channels = m.tiles = 1;
           m.out = reinterpret_cast<char*>(out.data());
           m.out_row = static_cast<ptrdiff_t>(lanes);
           m.bias_per_row = true;
