@@ -104,9 +104,10 @@ struct Pairsx8 {
   static Reg min(Reg hi, Reg r) { return _mm256_min_epi32(hi, r); }
   static Float floats(const char* p) { return _mm256_loadu_ps(reinterpret_cast<const float*>(p)); }
   static Float float_broadcast(const char* p) { return _mm256_set1_ps(at<float>(p)->value); }
-  static Reg quantized(Reg r, Float scale, Float lo, Float hi, Reg zero_point) {
-    const Float scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(r), scale);
-    return _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_min_ps(hi, _mm256_max_ps(lo, scaled))), zero_point);
+  static Reg scaled(Reg r, Float scale) { return _mm256_castps_si256(_mm256_mul_ps(_mm256_cvtepi32_ps(r), scale)); }
+  static Reg quantized(Reg scaled, Float lo, Float hi, Reg zero_point) {
+    const Float inside = _mm256_min_ps(hi, _mm256_max_ps(lo, _mm256_castsi256_ps(scaled)));
+    return _mm256_add_epi32(_mm256_cvtps_epi32(inside), zero_point);
   }
   static __m128i bytes(Reg r) {
     const __m256i fours = _mm256_shuffle_epi8(

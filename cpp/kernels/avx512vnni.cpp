@@ -17,13 +17,9 @@ struct PixelsAsLanes : S32x16 {
 };
 
 template <>
-inline bool filters_are_rows<PixelsAsRows>(const Multiply&) {
-  return false;
-}
+constexpr Filters filters_of<PixelsAsRows> = Filters::lanes;
 template <>
-inline bool filters_are_rows<PixelsAsLanes>(const Multiply&) {
-  return true;
-}
+constexpr Filters filters_of<PixelsAsLanes> = Filters::rows;
 
 }  // namespace
 

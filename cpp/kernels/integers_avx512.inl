@@ -29,9 +29,10 @@ struct S32x16 {
   static Reg min(Reg hi, Reg r) { return _mm512_min_epi32(hi, r); }
   static Float floats(const char* p) { return _mm512_loadu_ps(p); }
   static Float float_broadcast(const char* p) { return _mm512_set1_ps(at<float>(p)->value); }
-  static Reg quantized(Reg r, Float scale, Float lo, Float hi, Reg zero_point) {
-    const Float scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(r), scale);
-    return _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_min_ps(hi, _mm512_max_ps(lo, scaled))), zero_point);
+  static Reg scaled(Reg r, Float scale) { return _mm512_castps_si512(_mm512_mul_ps(_mm512_cvtepi32_ps(r), scale)); }
+  static Reg quantized(Reg scaled, Float lo, Float hi, Reg zero_point) {
+    const Float inside = _mm512_min_ps(hi, _mm512_max_ps(lo, _mm512_castsi512_ps(scaled)));
+    return _mm512_add_epi32(_mm512_cvtps_epi32(inside), zero_point);
   }
   static void store_bytes(char* p, Reg r) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(r)); }
   static void store_bytes(char* p, Reg r, Mask m) { _mm_mask_storeu_epi8(p, m, _mm512_cvtepi32_epi8(r)); }

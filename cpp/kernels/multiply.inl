@@ -1,10 +1,10 @@
 // The multiply kernel: rows × vectors accumulators in registers, written once for every vector type.
 //
-// V offers: Scalar, Reg, Mask, width, all_lanes (bool: a masked load costs what a plain one does), zero(),
+// V offers: Scalar, Reg, Mask, width, all_lanes (bool: masked loads and stores cost what plain ones do), zero(),
 // broadcast(p), load(p), load(p, mask), store(p, r), store(p, r, mask), mask(n), fma(a, b, c), add(a, b),
 // max(lo, r), min(hi, r) where the second argument wins against NaN. Where Scalar is int32_t, fma multiplies pairs or
-// quads of smaller numbers and adds them all; Float, floats(p) and float_broadcast(p) load scales, quantized(r, scale,
-// lo, hi, zero) gives the sums as numbers of one byte, and store_bytes(p, r[, mask]) stores those.
+// quads of smaller numbers and adds them all; Float, floats(p) and float_broadcast(p) load scales, scaled(r, scale) and
+// quantized(scaled, lo, hi, zero) make numbers of one byte of the sums, and store_bytes(p, r[, mask]) stores those.
 //
 // Every loop over the accumulators is unrolled, set-up and store included: one that is not keeps the
 // whole array in memory.
@@ -70,17 +70,25 @@ inline __attribute__((always_inline)) void sum_channels(typename V::Reg (&acc)[R
   }
 }
 
-// Whether the numbers of the filters go with the rows. Where one side must be the pixels, its file says so.
+// Which side the filters are on. Where the kernel cannot have them on either, the file of V says so.
+enum class Filters { anywhere, rows, lanes };
 template <class V>
+constexpr Filters filters_of = Filters::anywhere;
+
+// Filters that are rows come in panels of as many as there are lanes.
+template <class V, int R>
+constexpr bool may_have_filters_as_rows = R <= int(V::width) && filters_of<V> != Filters::lanes;
+
+template <class V, int R>
 inline bool filters_are_rows(const Multiply& a) {
-  return a.bias_per_row;
+  return filters_of<V> == Filters::rows || (may_have_filters_as_rows<V, R> && a.bias_per_row);
 }
 
 template <class V, int R, int N>
 inline __attribute__((always_inline)) void add_bias(typename V::Reg (&acc)[R][N], const Multiply& a, const char* bias) {
   using Reg = typename V::Reg;
   using T = typename V::Scalar;
-  if (bias && filters_are_rows<V>(a)) {
+  if (bias && filters_are_rows<V, R>(a)) {
 #pragma GCC unroll 32
     for (int i = 0; i < R; ++i) {
       const Reg b = V::broadcast(bias + i * sizeof(T));
@@ -101,44 +109,53 @@ inline __attribute__((always_inline)) void add_bias(typename V::Reg (&acc)[R][N]
 template <class V, int R, int N>
 inline __attribute__((always_inline)) void quantize(typename V::Reg (&acc)[R][N], const Multiply& a,
                                                     const char* scale) {
-  const float limits[2] = {static_cast<float>(a.lo), static_cast<float>(a.hi)};
-  const typename V::Float lo = V::float_broadcast(reinterpret_cast<const char*>(limits));
-  const typename V::Float hi = V::float_broadcast(reinterpret_cast<const char*>(limits + 1));
-  const typename V::Reg zero = V::broadcast(reinterpret_cast<const char*>(&a.zero_point));
-  if (filters_are_rows<V>(a)) {
+  if (filters_are_rows<V, R>(a)) {
 #pragma GCC unroll 32
     for (int i = 0; i < R; ++i) {
       const typename V::Float by = V::float_broadcast(scale + i * ptrdiff_t(sizeof(float)));
 #pragma GCC unroll 32
-      for (int j = 0; j < N; ++j) acc[i][j] = V::quantized(acc[i][j], by, lo, hi, zero);
+      for (int j = 0; j < N; ++j) acc[i][j] = V::scaled(acc[i][j], by);
     }
   } else {
 #pragma GCC unroll 32
     for (int j = 0; j < N; ++j) {
       const typename V::Float by = V::floats(scale + j * ptrdiff_t(V::width * sizeof(float)));
 #pragma GCC unroll 32
-      for (int i = 0; i < R; ++i) acc[i][j] = V::quantized(acc[i][j], by, lo, hi, zero);
+      for (int i = 0; i < R; ++i) acc[i][j] = V::scaled(acc[i][j], by);
     }
   }
-}
-
-// R rows of N vectors, `bytes` apart, of which the last is stored in part where it is the tail.
-template <class V, int R, int N, class Store>
-inline __attribute__((always_inline)) void store_tile(const typename V::Reg (&acc)[R][N], char* out, ptrdiff_t out_row,
-                                                      ptrdiff_t bytes, bool tail, typename V::Mask mask, Store store) {
+  const float limits[2] = {static_cast<float>(a.lo), static_cast<float>(a.hi)};
+  const typename V::Float lo = V::float_broadcast(reinterpret_cast<const char*>(limits));
+  const typename V::Float hi = V::float_broadcast(reinterpret_cast<const char*>(limits + 1));
+  const typename V::Reg zero = V::broadcast(reinterpret_cast<const char*>(&a.zero_point));
 #pragma GCC unroll 32
   for (int i = 0; i < R; ++i) {
 #pragma GCC unroll 32
-    for (int j = 0; j < N - 1; ++j) store(out + i * out_row + j * bytes, acc[i][j]);
+    for (int j = 0; j < N; ++j) acc[i][j] = V::quantized(acc[i][j], lo, hi, zero);
   }
-  char* last = out + (N - 1) * bytes;
-  if (tail) {
+}
+
+// R rows of N vectors, `bytes` apart, of which the last is stored in part where it is the tail. One row after another:
+// where rows are pages apart, to come back to each costs.
+template <class V, int R, int N, bool AllMasked, class Store>
+inline __attribute__((always_inline)) void store_tile(const typename V::Reg (&acc)[R][N], char* out, ptrdiff_t out_row,
+                                                      ptrdiff_t bytes, bool tail, typename V::Mask mask, Store store) {
+  const auto rows = [&](auto masked) __attribute__((always_inline)) {
 #pragma GCC unroll 32
-    for (int i = 0; i < R; ++i) store(last + i * out_row, acc[i][N - 1], mask);
-  } else {
+    for (int i = 0; i < R; ++i) {
+      char* row = out + i * out_row;
 #pragma GCC unroll 32
-    for (int i = 0; i < R; ++i) store(last + i * out_row, acc[i][N - 1]);
-  }
+      for (int j = 0; j < N - 1; ++j) store(row + j * bytes, acc[i][j]);
+      if constexpr (masked.value)
+        store(row + (N - 1) * bytes, acc[i][N - 1], mask);
+      else
+        store(row + (N - 1) * bytes, acc[i][N - 1]);
+    }
+  };
+  if (AllMasked || tail)
+    rows(Constant<true>{});
+  else
+    rows(Constant<false>{});
 }
 
 // One tile: R rows, N vectors of lanes. `mask` holds the lanes of the last vector.
@@ -152,7 +169,7 @@ inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, cons
   constexpr ptrdiff_t vector_bytes = V::width * sizeof(T);
   // Ask for the lines of the result now, so that they are here when the sums are.
   char* row = out;
-#pragma GCC unroll 1
+#pragma GCC unroll 32
   for (int i = 0; i < R; ++i, row += a.out_row) {
 #pragma GCC unroll 32
     for (ptrdiff_t line = 0; line < N * vector_bytes; line += 64) __builtin_prefetch(row + line, 1);
@@ -171,13 +188,14 @@ inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, cons
   if (is_integer<T>) add_bias<V, R, N>(acc, a, bias);  // sums of integers, modulo 2^32, may begin with it
   // Integers as lanes are always staged, so that none are met for the first time here; nor are their sums resumed, or
   // residuals added to them. Beyond a tail there is nothing to ask for.
+  constexpr bool may_meet_lanes = !is_integer<T> && may_have_filters_as_rows<V, R>;
   const auto sum = [&](auto masked, auto lanes_ahead) {
     sum_channels<V, R, N, masked.value, lanes_ahead.value>(acc, a, rows, lanes, ahead, mask);
   };
   if (!V::all_lanes && tail)
     sum(Constant<true>{}, Constant<false>{});
-  else if (!is_integer<T> && a.lanes_ahead)
-    sum(Constant<V::all_lanes>{}, Constant<!is_integer<T>>{});
+  else if (may_meet_lanes && a.lanes_ahead)
+    sum(Constant<V::all_lanes>{}, Constant<may_meet_lanes>{});
   else
     sum(Constant<V::all_lanes>{}, Constant<false>{});
   if (!is_integer<T>) add_bias<V, R, N>(acc, a, bias);
@@ -194,8 +212,8 @@ inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, cons
   if constexpr (is_integer<T>) {
     if (scale) {
       quantize<V, R, N>(acc, a, scale);
-      store_tile<V, R, N>(acc, out, out_row, ptrdiff_t(V::width), tail, mask,
-                          [](auto... arguments) { V::store_bytes(arguments...); });
+      store_tile<V, R, N, false>(acc, out, out_row, ptrdiff_t(V::width), tail, mask,
+                                 [](auto... arguments) { V::store_bytes(arguments...); });
       return;
     }
   }
@@ -209,7 +227,8 @@ inline __attribute__((always_inline)) void multiply_tile(const Multiply& a, cons
       for (int j = 0; j < N; ++j) acc[i][j] = V::min(hi, V::max(lo, acc[i][j]));
     }
   }
-  store_tile<V, R, N>(acc, out, out_row, vector_bytes, tail, mask, [](auto... arguments) { V::store(arguments...); });
+  store_tile<V, R, N, V::all_lanes && !is_integer<T>>(acc, out, out_row, vector_bytes, tail, mask,
+                                                      [](auto... arguments) { V::store(arguments...); });
 }
 
 template <class V, int R, int N>

@@ -58,9 +58,10 @@ struct S32x4 : Lanes<int32x4_t, int32_t> {
   static Reg add(Reg a, Reg b) { return vaddq_s32(a, b); }
   static Float floats(const char* p) { return FloatLanes::load(p); }
   static Float float_broadcast(const char* p) { return FloatLanes::broadcast(p); }
-  static Reg quantized(Reg r, Float scale, Float lo, Float hi, Reg zero_point) {
-    const Float scaled = vmulq_f32(vcvtq_f32_s32(r), scale);
-    return vaddq_s32(vcvtnq_s32_f32(FloatLanes::min(hi, FloatLanes::max(lo, scaled))), zero_point);
+  static Reg scaled(Reg r, Float scale) { return vreinterpretq_s32_f32(vmulq_f32(vcvtq_f32_s32(r), scale)); }
+  static Reg quantized(Reg scaled, Float lo, Float hi, Reg zero_point) {
+    const Float inside = FloatLanes::min(hi, FloatLanes::max(lo, vreinterpretq_f32_s32(scaled)));
+    return vaddq_s32(vcvtnq_s32_f32(inside), zero_point);
   }
   static int32_t bytes(Reg r) {
     const int16x4_t halves = vmovn_s32(r);
