@@ -27,8 +27,8 @@ def load(
 def load(path_or_model: Any, *, layers: bool = False, pixels: ArrayLike | None = None) -> Any:
     """A model of ONNX whose every operator is pointwise, as a chain over the channels of every pixel; or its layers.
 
-    What is linear is folded in float64. The channels stay on the model's axis: the second, or where products of
-    matrices (MatMul) and layer norms take them, the last. The result is compared with the model's on 256 pixels.
+    What is linear is folded in float64. The channels stay on the model's axis: for convolutions the second, for
+    products of matrices (MatMul) and layer norms the last. The result is compared with the model's on 256 pixels.
 
     Known are Conv with kernels of 1, Gemm, MatMul, BatchNormalization, LayerNormalization; Relu, LeakyRelu, PRelu of
     one slope, Clip, Max and Min with a number, HardSigmoid, HardSwish, Sigmoid, Swish, Tanh, Gelu (of erf), also
@@ -86,13 +86,13 @@ def imported(
         raise ValueError(f"the model {error}") from None
     steps = fold(value.steps)
     rank = reader.axes.rank or reader.rank(reader.inputs[0].name) or (2 if wanted in (None, -1) else 4)
-    place = nets.place(wanted, rank)
+    place, axis = nets.axis_of(wanted, rank)
     channels = widths(steps, None)[0] or _declared(reader, place) or 1
     x = _input(reader, nets.pixels(pixels, channels, rank, place, _declared(reader, 0)))
     theirs = np.asarray(graphs.run(reader.model, {reader.inputs[0].name: x})[0])
     if value.labels and theirs.ndim == (2 if value.gone else rank):
         theirs = theirs.squeeze(place if not value.gone else 1)
-    return nets.compared(steps, value, -1 if wanted == -1 or place != 1 else 1, x, theirs, place, "the model")
+    return nets.compared(steps, value, axis, x, theirs, place, "the model")
 
 
 def _model(given: Any) -> Any:

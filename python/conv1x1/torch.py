@@ -75,8 +75,8 @@ def imported(
     steps = fold(value.steps)
     channels = widths(steps, None)[0]
     rank = reader.axes.rank or (2 if wanted in (None, -1) else 4)
-    place = nets.place(wanted, rank)
-    axis = -1 if axis == 1 and (place != 1 or wanted == -1) else axis
+    place, own = nets.axis_of(wanted, rank)
+    axis = own if axis == 1 else axis
     x = nets.pixels(pixels, channels or 1, rank, place)
     with torch.no_grad():
         theirs = module(torch.from_numpy(x).to(_type(module, torch))).float().cpu().numpy()

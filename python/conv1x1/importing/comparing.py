@@ -10,13 +10,17 @@ import numpy as np
 
 from ..checks.arrays import Array
 from ..functional import conv1x1
-from .steps import Block, Curve, Error, Largest, Matrix, Norm, Pooled, Scale, Soft, Step
+from .steps import Block, Curve, Largest, Matrix, Norm, Pooled, Scale, Soft, Step
 
 PIXELS = 256
 #: The unit roundoff of float32.
 _U = 2.0**-24
 #: More than that of float64, in which the original may take means off sums that were large.
 _U64 = 2.0**-50
+#: What is less is nothing, in float32: probabilities beyond its range, say.
+_LEAST = 2.0**-100
+#: Activations that are sums with x, or products of it and such a sum, which may be near 0.
+_CANCELLING = ("gelu", "silu", "hardswish", "hardsigmoid")
 #: How steep an activation can be, where that is more than 1.
 _STEEP = {"gelu": 1.13, "silu": 1.1, "hardswish": 1.5}
 
@@ -50,7 +54,7 @@ def compare(steps: Sequence[Step], x: Array, ours: Array, theirs: Array, name: s
         )
     labels = isinstance(steps[-1], Largest) if steps else False
     scores, errors = bounded(steps[: len(steps) - labels], x)
-    errors = errors * (1 + doubled)
+    errors = errors * (1 + doubled) + _LEAST
     if labels:
         return _compare_labels(steps[-1], scores, errors, ours, theirs, name)
     scores, errors = (a.reshape(theirs.shape) for a in (scores, errors))
@@ -115,7 +119,7 @@ def _bounded(step: Step, x: Array, error: Array) -> tuple[Array, Array]:
         y = e / e.sum(-1, keepdims=True)
         spread = np.expm1(np.minimum(2 * error.max(-1, keepdims=True), 50))
         return y, np.minimum(y * spread, 1) + 64 * _U * y
-    bound: Any = {Matrix: _matrix, Curve: _curve, Norm: _norm, Pooled: _pooled, Error: _curve}[type(step)]
+    bound: Any = {Matrix: _matrix, Curve: _curve, Norm: _norm, Pooled: _pooled}[type(step)]
     y, error = bound(step, x, error)
     return y, error
 
@@ -138,7 +142,8 @@ def _curve(step: Curve, x: Array, error: Array) -> tuple[Array, Array]:
     name, *numbers = activation if isinstance(activation, tuple) else (activation,)
     y = conv1x1(x[..., None], np.ones((1, 1)), activation=activation)[..., 0]
     steep = abs(numbers[0]) if name == "leaky_relu" and numbers else _STEEP.get(str(name), 1.0)
-    return y, max(1.0, steep) * error + 16 * _U * np.abs(y)
+    error = max(1.0, steep) * error + 16 * _U * np.abs(y)
+    return y, error + 4 * _U * np.abs(x) if name in _CANCELLING else error
 
 
 def _norm(step: Norm, x: Array, error: Array) -> tuple[Array, Array]:

@@ -17,7 +17,14 @@ from .steps import Curve, Largest, Matrix, Scale, Soft, Step, centered
 
 OUTPUTS = ("predict", "predict_proba", "decision_function", "transform")
 _CURVES: dict[str, Activation] = {"logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
-_TYPES = ("uint8", "int8", "uint16", "int16", "int32", "int64")
+_TYPES = ("uint8", "int8", "uint16", "int16", "int32", "uint32", "int64", "uint64")
+
+#: In words, what is known by a base class.
+_KINDS = {
+    "LinearModel": "linear models as LinearRegression, Ridge and Lasso",
+    "LinearClassifierMixin": "linear classifiers as LogisticRegression, LinearSVC and LinearDiscriminantAnalysis",
+    "SelectorMixin": "what selects features",
+}
 
 Rule: TypeAlias = Callable[[Any], list[Step]]
 
@@ -96,7 +103,7 @@ def _labels(classes: Any) -> tuple[Array | None, list[str] | None]:
     if a.dtype.kind == "b" or (a.dtype.kind == "O" and all(isinstance(c, (bool, np.bool_)) for c in a.tolist())):
         return a.astype(bool), None
     try:
-        whole = np.array([int(c) for c in a.tolist()])
+        whole = a if a.dtype.kind in "iu" else np.array([int(c) for c in a.tolist()])
         if whole.dtype.kind not in "iu" or (whole != a).any():
             raise ValueError("not whole")
     except (TypeError, ValueError, OverflowError):
@@ -208,10 +215,10 @@ class _Rules:
                 f"{name} is quadratic in the channels of a pixel, which no chain of linear steps is: "
                 "LinearDiscriminantAnalysis is the nearest that is linear"
             )
-        known = sorted({cls.__name__ for cls in rules if not cls.__name__.endswith("Mixin")})
+        known = [_KINDS.get(cls.__name__, cls.__name__) for cls in rules]
         raise ValueError(
-            f"{name} is no chain of matrices and activations over the channels of a pixel; known here are "
-            f"{', '.join(known)} and what is linear as they are"
+            f"{name} is no chain of matrices and activations over the channels of a pixel that is known here; those "
+            f"are {', '.join(known)}"
         )
 
 

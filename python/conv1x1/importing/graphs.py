@@ -11,19 +11,22 @@ import numpy as np
 from ..checks import Activation
 from ..checks.arrays import Array
 from . import library
-from .steps import Curve, Error, Largest, Matrix, Norm, Scale, Soft, fold, widths
+from .steps import Curve, Largest, Matrix, Norm, Part, Scale, Soft, fold, widths
 from .values import (
     Axes,
     NotPointwise,
     Value,
     added,
+    averaged,
     channels_of,
+    divided,
     ended,
     flattened,
     last_largest,
     multiplied,
     permuted,
     pooled,
+    subtracted,
 )
 
 _CURVES: dict[str, Activation] = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "HardSwish": "hardswish"}
@@ -130,7 +133,7 @@ class Reader:
         if not isinstance(args[0], Value) and node.op_type not in ("Add", "Sub", "Mul", "Max", "Min", "Sum", "MatMul"):
             raise NotPointwise("has its pixels as another input than the first")
         first = next(a for a in args if isinstance(a, Value))
-        if sum(isinstance(a, Value) for a in args) > 1 and node.op_type not in ("Add", "Sub", "Mul", "Sum"):
+        if sum(isinstance(a, Value) for a in args) > 1 and node.op_type not in ("Add", "Sub", "Mul", "Div", "Sum"):
             raise NotPointwise("takes more than one value that is no constant")
         return _RULES[node.op_type](self, node, first, args)
 
@@ -143,8 +146,23 @@ class Reader:
 def run(model: Any, given: dict[str, Any], **options: Any) -> list[Any]:
     """What onnx's own definition makes of inputs."""
     with np.errstate(all="ignore"):
-        reference = library("onnx.reference", "onnx", "a model of ONNX").ReferenceEvaluator(model, **options)
-        return list(reference.run(None, given))
+        reference = library("onnx.reference", "onnx", "a model of ONNX")
+        return list(reference.ReferenceEvaluator(model, new_ops=[_inference()], **options).run(None, given))
+
+
+def _inference() -> Any:
+    """A batch norm that is not in training: before opset 14 the one of onnx always is."""
+
+    class BatchNormalization(library("onnx.reference.op_run", "onnx", "a model of ONNX").OpRun):  # type: ignore[misc]
+        op_domain = ""
+
+        def _run(self, x: Any, scale: Any, bias: Any, mean: Any, var: Any, **attributes: Any) -> Any:
+            along = (-1, *(1,) * (x.ndim - 2))
+            scale, bias, mean, var = (a.reshape(along) for a in (scale, bias, mean, var))
+            y = scale * (x - mean) / np.sqrt(var + (attributes.get("epsilon") or 1e-5)) + bias
+            return (y.astype(x.dtype),)
+
+    return BatchNormalization
 
 
 _EXTRACT = "take a part of it, onnx.utils.extract_model(path, part, [input], [output])"
@@ -339,7 +357,9 @@ def _arithmetic(r: Reader, node: Any, value: Value, args: list[Any]) -> Value:
     if isinstance(a, Value) and isinstance(b, Value):
         if op == "Mul":
             return multiplied(a, b)
-        return added(a, b.then(Scale.of(-1.0)) if op == "Sub" else b)
+        if op == "Div":
+            return divided(a, b, _width(r, node, -1 if value.order is not None else 1))
+        return subtracted(a, b) if op == "Sub" else added(a, b)
     numbers, axis = channels_of(a if isinstance(b, Value) else b, "a constant")
     if axis is not None:
         r.want(node, value, axis)
@@ -358,11 +378,20 @@ def _pool(r: Reader, node: Any, value: Value, args: list[Any]) -> Value:
     given, keep = r.attributes(node), True
     if not node.op_type.startswith("Global"):
         axes = args[1] if len(args) > 1 and args[1] is not None else given.get("axes")
+        keep = bool(given.get("keepdims", 1))
+        if kind == "mean" and keep and axes is not None and len(axes) == 1 and r.axes.has(value, int(axes[0]), rank):
+            r.want(node, value, int(axes[0]))
+            return averaged(value)
         if axes is None or sorted(int(i) % rank for i in axes) != list(range(2, rank)):
             raise NotPointwise("is not over all axes after the channels")
-        keep = bool(given.get("keepdims", 1))
     r.want(node, value, 1, rank)
     return pooled(value, kind, rank - 2, keep)
+
+
+def _square(r: Reader, node: Any, value: Value, args: list[Any]) -> Value:
+    if np.size(args[1]) != 1 or np.ravel(args[1])[0] != 2:
+        raise NotPointwise("is no square")
+    return value.then(Part("square"))
 
 
 def _flatten(r: Reader, node: Any, value: Value, args: list[Any]) -> Value:
@@ -408,7 +437,9 @@ _RULES: dict[str, Rule] = {
     "PRelu": _slope,
     "Gelu": _gelu,
     "Swish": _swish,
-    "Erf": lambda r, n, v, a: v.then(Error()),
+    "Erf": lambda r, n, v, a: v.then(Part("erf")),
+    "Sqrt": lambda r, n, v, a: v.then(Part("root")),
+    "Pow": _square,
     "Neg": lambda r, n, v, a: v.then(Scale.of(-1.0)),
     "Transpose": _transpose,
     "Scaler": _scaler,

@@ -11,18 +11,21 @@ import numpy as np
 from ..checks import Activation
 from ..checks.arrays import Array
 from . import library
-from .steps import Curve, Largest, Matrix, Norm, Scale, Soft
+from .steps import Curve, Largest, Matrix, Norm, Part, Scale, Soft
 from .values import (
     Axes,
     NotPointwise,
     Value,
     added,
+    averaged,
     channels_of,
+    divided,
     ended,
     flattened,
     multiplied,
     permuted,
     pooled,
+    subtracted,
 )
 
 #: Activations by the names of functions, of methods and, in small letters, of modules.
@@ -220,7 +223,19 @@ class Reader:
     def _call_squeeze(self, x: Value, *_: Any) -> Value:
         return flattened(x)
 
+    def _call_pow(self, x: Value, exponent: Any) -> Value:
+        if exponent != 2:
+            raise NotPointwise("is no square")
+        return x.then(Part("square"))
+
+    def _call_sqrt(self, x: Value) -> Value:
+        return x.then(Part("root"))
+
     def _call_mean(self, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
+        over = dim if isinstance(dim, int) else dim[0] if isinstance(dim, (tuple, list)) and len(dim) == 1 else None
+        if keepdim and over is not None and self.axes.has(x, over, None):
+            self.axes.want(x, over, "a mean")
+            return averaged(x)
         return self._pool(x, "mean", dim, keepdim)
 
     def _call_amax(self, x: Value, dim: Any = (), keepdim: bool = False) -> Value:
@@ -245,7 +260,7 @@ class Reader:
 
     def _call_sub(self, a: Any, b: Any) -> Value:
         if isinstance(a, Value) and isinstance(b, Value):
-            return added(a, b.then(Scale.of(-1.0)))
+            return subtracted(a, b)
         flip = isinstance(b, Value)
         return self._scaled(a, b, lambda n: Scale.of(-1.0, n) if flip else Scale.of(1.0, 0.0, n))
 
@@ -256,7 +271,7 @@ class Reader:
 
     def _call_truediv(self, a: Any, b: Any) -> Value:
         if isinstance(b, Value):
-            raise NotPointwise("divides by a value")
+            return divided(a, b, None)
         return self._scaled(a, b, lambda n: Scale.of(1 / n))
 
     _call_div = _call_truediv

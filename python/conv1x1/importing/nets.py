@@ -17,12 +17,10 @@ from .values import Value
 _SHAPES = {0: (), 1: (64,), 2: (8, 8), 3: (4, 4, 4)}
 
 
-def place(wanted: int | None, rank: int) -> int:
-    """The axis of the input that holds the channels."""
-    found = (1 if wanted is None else wanted) % rank
-    if found not in (1, rank - 1):
-        raise ValueError(f"the model takes its channels from axis {found} of {rank}, neither the second nor the last")
-    return found
+def axis_of(wanted: int | None, rank: int) -> tuple[int, int]:
+    """The axis of an input that holds the channels; and of a chain, which may get other ranks too."""
+    place = (1 if wanted is None else wanted) % rank
+    return place, -1 if wanted == -1 or (place == rank - 1 and place > 1) else place
 
 
 def compared(

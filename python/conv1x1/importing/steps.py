@@ -74,15 +74,17 @@ class Curve:
 
 
 @dataclass(frozen=True, eq=False)
-class Error:
-    """The error function, which is only part of a gelu."""
+class Part:
+    """What no chain has by itself: part of a gelu, "erf", or of a layer norm, "mean", "deviation", "square", "root"."""
+
+    name: str
 
 
 @dataclass(frozen=True, eq=False)
 class Norm:
     """A layer norm over the channels."""
 
-    channels: int
+    channels: int | None  # None: as many as come
     weight: Array | None
     bias: Array | None
     eps: float
@@ -115,7 +117,7 @@ class Block:
     steps: tuple[Step, ...]
 
 
-Step: TypeAlias = Scale | Matrix | Curve | Error | Norm | Soft | Largest | Pooled | Block
+Step: TypeAlias = Scale | Matrix | Curve | Part | Norm | Soft | Largest | Pooled | Block
 Steps: TypeAlias = tuple[Step, ...]
 
 
@@ -168,6 +170,14 @@ def _joined(first: Step, then: Step) -> Step | None:
     if isinstance(first, Matrix) and isinstance(then, Scale):
         weight = first.weight * np.broadcast_to(then.factor, first.bias.shape)[:, None]
         return replace(first, weight=weight, bias=(first.bias - then.center) * then.factor + then.shift)
+    if isinstance(first, Norm) and isinstance(then, Scale):
+        channels = first.channels or _takes(then)
+        if channels is None:
+            return None
+        weight = np.broadcast_to(1.0 if first.weight is None else first.weight, channels) * then.factor
+        bias = np.broadcast_to(0.0 if first.bias is None else first.bias, channels)
+        bias = (bias - then.center) * then.factor + then.shift
+        return Norm(channels, weight, bias if bias.any() else None, first.eps)
     if isinstance(first, Matrix) and isinstance(then, Matrix) and first.groups == then.groups == 1:
         (middle, channels), filters = first.weight.shape, len(then.weight)
         if filters * channels <= middle * (channels + filters):
@@ -213,7 +223,7 @@ def widths(steps: Sequence[Step], width: int | None) -> list[int | None]:
         elif isinstance(step, Matrix):
             width = len(step.weight)
         elif isinstance(step, Norm):
-            width = step.channels
+            width = step.channels or width
         elif isinstance(step, Scale):
             width = max(step.factor.size, step.shift.size, step.center.size) if width is None else width
             width = None if width == 1 and step.factor.ndim == 0 and found[-1] is None else width
@@ -266,15 +276,20 @@ def elements(steps: Sequence[Step], channel_axis: int, width: int | None = None)
             elif isinstance(step, Block):
                 inner = _ending_open(elements(step.steps, channel_axis, known[i]), known[i + 1], channel_axis)
             else:
-                made.append(_other(step, channel_axis))
+                made.append(_other(step, channel_axis, known[i]))
     settle()
     return made
 
 
-def _alone(step: Scale, width: int | None) -> Matrix:
-    """A step of its own, of as many groups as channels."""
+def _known(width: int | None) -> int:
     if width is None:
         raise ValueError("nothing in the model says how many channels its pixels have")
+    return width
+
+
+def _alone(step: Scale, width: int | None) -> Matrix:
+    """A step of its own, of as many groups as channels."""
+    width = _known(width)
     factor, shift, center = (np.broadcast_to(a, width) for a in (step.factor, step.shift, step.center))
     return Matrix(factor[:, None], shift, center, width)
 
@@ -314,14 +329,16 @@ def _ending_open(inner: list[Any], width: int | None, channel_axis: int) -> list
     return inner
 
 
-def _other(step: Step, channel_axis: int) -> Any:
+def _other(step: Step, channel_axis: int, width: int | None) -> Any:
     if isinstance(step, Soft):
         return sequential.Softmax()
     if isinstance(step, Norm):
-        return sequential.LayerNorm(step.channels, step.weight, step.bias, eps=step.eps)
+        return sequential.LayerNorm(_known(width), step.weight, step.bias, eps=step.eps)
     if isinstance(step, Largest):
         return sequential.ArgMax(step.labels)
     if isinstance(step, Pooled):
         after = -1 if channel_axis == -1 else 0
         return sequential.Pool(step.kind, tuple(range(after - step.axes, after)))
-    raise ValueError("the model has an error function that is no part of a gelu")
+    assert isinstance(step, Part)
+    whole = "gelu" if step.name == "erf" else "layer norm over the channels"
+    raise ValueError(f"the model has a {step.name!r} that is not part of a {whole}, and no chain has it by itself")

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..checks import Activation
 from ..checks.arrays import Array
-from .steps import Block, Curve, Error, Largest, Matrix, Pooled, Scale, Step, Steps, fold, summed
+from .steps import Block, Curve, Largest, Matrix, Norm, Part, Pooled, Scale, Step, Steps, fold, summed, widths
 
 #: Products of a value with a curve of it, which have names.
 _PRODUCTS: dict[Any, Activation] = {"sigmoid": "silu", "hardsigmoid": "hardswish"}
@@ -55,6 +55,14 @@ class Axes:
             self.rank = rank
         self.wanted.append((axis, name))
 
+    def has(self, value: Value, axis: int, rank: int | None) -> bool:
+        """Whether this axis of a value has the channels, by all that is known so far."""
+        if value.order is not None:
+            rank, axis = len(value.order), value.order[axis]
+        rank = rank or self.rank
+        known = {a % rank if rank else a for a, _ in self.wanted} or {1, -1 % rank if rank else -1}
+        return (axis % rank if rank else axis) in known
+
     def settled(self) -> int | None:
         """The axis, None where any will do."""
         first: tuple[int, str] | None = None
@@ -92,9 +100,8 @@ def multiplied(a: Value, b: Value) -> Value:
     """The product of a value and a curve of it, where that is an activation."""
     if len(a.steps) > len(b.steps):
         a, b = b, a
-    shared = len(a.steps)
-    tail = fold(b.steps[shared:])
-    if all(x is y for x, y in zip(a.steps, b.steps, strict=False)):
+    tail = fold(b.steps[len(a.steps) :])
+    if _begins(b, a.steps):
         if len(tail) == 1 and isinstance(tail[0], Curve) and tail[0].activation in _PRODUCTS:
             return a.then(Curve(_PRODUCTS[tail[0].activation]))
         if (found := _gelu(tail)) is not None:
@@ -106,7 +113,7 @@ def multiplied(a: Value, b: Value) -> Value:
 
 def _gelu(tail: Sequence[Step]) -> float | None:
     """Twice the factor of 0.5 in ``0.5 · (1 + erf(x / √2))``, where the steps are that."""
-    if len(tail) != 3 or not isinstance(tail[1], Error):
+    if len(tail) != 3 or not _is_part(tail[1], "erf"):
         return None
     first, _, last = tail
     if not (isinstance(first, Scale) and isinstance(last, Scale)):
@@ -115,6 +122,41 @@ def _gelu(tail: Sequence[Step]) -> float | None:
     is_one = np.allclose(first.factor, 0.5**0.5, rtol=1e-6) and np.allclose(first.shift, first.center)
     is_one = is_one and last.factor.size == 1 and np.allclose(shift, last.factor, rtol=1e-6)
     return 2 * float(last.factor.item()) if is_one else None
+
+
+def _is_part(step: Step, name: str) -> bool:
+    return isinstance(step, Part) and step.name == name
+
+
+def _begins(value: Value, steps: Steps) -> bool:
+    """Whether a value is made of what these very steps give."""
+    return len(steps) <= len(value.steps) and all(x is y for x, y in zip(steps, value.steps, strict=False))
+
+
+def averaged(value: Value) -> Value:
+    """The mean over a value's channels, for those who take it off, or divide by what is made of it."""
+    return value.then(Part("mean"))
+
+
+def subtracted(a: Value, b: Value) -> Value:
+    """The difference of two values: of one and its mean, a deviation."""
+    if len(b.steps) == len(a.steps) + 1 and _begins(b, a.steps) and _is_part(b.steps[-1], "mean"):
+        return a.then(Part("deviation"))
+    return added(a, b.then(Scale.of(-1.0)))
+
+
+def divided(a: Value, b: Value, width: int | None) -> Value:
+    """The quotient of two values: of a deviation and the root of the mean of its square, a layer norm."""
+    n = len(a.steps)
+    tail = (*a.steps[-1:], *fold(b.steps[n - 1 :]))
+    names = ("deviation", "deviation", "square", "mean", "", "root")
+    fits = n > 0 and len(tail) == 6 and all(_is_part(s, name) for s, name in zip(tail, names, strict=True) if name)
+    if fits and _begins(b, a.steps[:-1]) and isinstance(tail[4], Scale):
+        eps = tail[4].shift - tail[4].center
+        width = widths(fold(a.steps[:-1]), None)[-1] or width
+        if (tail[4].factor == 1).all() and eps.size == 1:
+            return replace(a, steps=(*a.steps[:-1], Norm(width, None, None, float(eps.item()))))
+    raise NotPointwise("divides by a value that is not the deviation of its channels")
 
 
 def _hard(tail: Sequence[Step]) -> float | None:
