@@ -545,6 +545,91 @@ def test_the_largest_sums_of_wide_integers(
         assert y[7_654, 0, 0] == pytest.approx(expected, rel=1e-15)
 
 
+@pytest.mark.parametrize(("wide", "order"), [("int64", "native"), ("uint64", "swapped")])
+@pytest.mark.parametrize(
+    ("channels", "filters", "groups", "options"),
+    [
+        (3, 2, 1, {}),
+        (2, 1, 1, {"kernel": "few_channels_f64"}),
+        (64, 2, 1, {}),
+        (20, 33, 1, {"orientation": "pixels_as_rows"}),
+        (20, 33, 1, {"orientation": "pixels_as_lanes", "chunk_filters": 8}),
+        (12, 12, 3, {}),
+    ],
+)
+def test_one_number_too_large_is_found_wherever_it_is(
+    wide: str, order: str, channels: int, filters: int, groups: int, options: dict[str, Any]
+) -> None:
+    """In the first, a middle and the last tile, by any method and threads, whether there is an out or none."""
+    options = dict(options)
+    kernel = options.pop("kernel", None)
+    w = (np.arange(filters * (channels // groups)).reshape(filters, -1) % 5).astype(np.int16) - 2
+    w[0, 0] = 3
+    blocks = w.reshape(groups, filters // groups, -1).astype(np.int64)
+
+    def expected(pixels: Any) -> Any:
+        parts = pixels.astype(np.int64).reshape(300, groups, -1)
+        return np.einsum("pgc,gkc->pgk", parts, blocks).reshape(300, filters)
+
+    most = 2**53 // (3 * (channels // groups))
+    x = (np.arange(300 * channels) % 1000).astype(wide).reshape(300, channels)
+    names = [k["name"] for k in _conv1x1.kernels() if k["supported"] and kernel and k["name"].startswith(kernel)]
+    for data, axis in views(x):
+        layer = Conv1x1(w, channel_axis=axis, groups=groups)
+        out = np.empty_like(layer(data))
+        pixels = np.moveaxis(data, axis, -1).reshape(300, channels) if axis != -3 else data[:, 0].T
+        assert np.shares_memory(pixels, data)
+        for pixel, channel, threads in ((0, 0, 1), (0, -1, 3), (157, channels // 2, 2), (299, -1, 1), (299, 0, 2)):
+            for number in (most, most + 1):
+                before = pixels[pixel, channel]
+                pixels[pixel, channel] = number
+                given = swapped(data) if order == "swapped" else data
+                with restricted(kernel=names[-1] if names else None, tile_pixels=40, **options):
+                    out[...] = 7
+                    if number == most:
+                        y = layer(given, threads=threads)
+                        same_bytes(layer(given, threads=threads, out=out), y)
+                        assert y.dtype == np.int64
+                        sums = np.moveaxis(y, axis, -1).reshape(300, filters) if axis != -3 else y[:, 0].T
+                        assert (sums == expected(pixels)).all()
+                    else:
+                        with pytest.raises(ValueError, match="cannot be summed exactly"):
+                            layer(given, threads=threads)
+                        with pytest.raises(ValueError, match="cannot be summed exactly"):
+                            layer(given, threads=threads, out=out)
+                        assert (out == 7).all()
+                pixels[pixel, channel] = before
+
+
+def test_one_number_too_large_is_found_under_masks_and_in_overlapping_and_turned_results() -> None:
+    x = np.ones((80, 70, 3), np.int64)
+    w = np.array([[1, 2, 3], [3, 2, 1], [1, 0, -1]], np.int8)
+    layer, most = Conv1x1(w), 2**53 // 9
+    for number in (most, most + 1):
+        x[79, 69, 2] = number
+        turned = np.asfortranarray(x)
+        into = np.full((80, 70, 4), 7)
+        into[..., :3] = x
+        calls: list[Any] = [
+            lambda: layer(np.ma.array(x, mask=np.broadcast_to(np.arange(70)[:, None] == 3, x.shape))),
+            lambda turned=turned: layer(turned, out=np.empty_like(x)),
+            lambda turned=turned: layer(turned),
+            lambda into=into: layer(into[..., :3], out=into[..., 1:]),
+            lambda: layer(x, residual=np.zeros_like(x)),
+        ]
+        for call in calls:
+            if number == most:
+                assert call()[79, 69].tolist() == [3 + 3 * most, 5 + most, 1 - most]
+            else:
+                with pytest.raises(ValueError, match="cannot be summed exactly"):
+                    call()
+        if number > most:
+            assert (into[..., 3] == 7).all()
+            assert (into[..., :3] == x).all()
+    same_bytes(Conv1x1(w + 0j)(x), Conv1x1(w + 0.0)(x).astype(complex))  # float sums are promised to no number
+    same_bytes(layer(x, residual=np.zeros(x.shape, complex)).real, Conv1x1(w, dtype=np.float64)(x))
+
+
 def test_an_empty_stretch_of_wide_integers() -> None:
     for shape in ((0, 3), (3, 0), (0, 0)):
         assert conv1x1(np.zeros(shape, np.uint64), np.ones((2, shape[1]), np.int64)).shape == (shape[0], 2)

@@ -5,7 +5,9 @@
 // as "pixels with one stride". The order of the pixels is free, since a result depends on its own pixel only.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 
 #include "call/array.h"
 #include "call/runs.h"
@@ -30,11 +32,19 @@ struct Side {
   ptrdiff_t half = 0;     // bytes from the first half to the second, where there are two
 };
 
+// What x's integers may be in magnitude, where their type says too little: looked at tile by tile as they are read, and
+// the result means nothing once one has passed it.
+struct Limit {
+  uint64_t most = UINT64_MAX;
+  std::atomic<bool> passed{false};
+};
+
 // Where a call's arrays begin.
 struct Data {
   const char* x = nullptr;
   char* y = nullptr;
   const char* residual = nullptr;
+  Limit* limit = nullptr;  // null where x's type says enough, or x was looked through before
 };
 
 // Where x's pixels are nearest along another axis than y's, neither side can be walked in its own order without long

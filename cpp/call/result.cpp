@@ -19,6 +19,12 @@ bool beyond(double channels, double pixel, double weight, double bias, double re
          (channels > 0 && (std::fma(pixel, weight, -room) > 0 || std::fma(channels, pixel * weight, -room) > 0));
 }
 
+// Whether a sum of integers can be beyond what float64 holds exactly.
+bool inexact(double pixel, const Range* residual, const Factors& f) {
+  return beyond(static_cast<double>(f.in_channels), pixel, f.largest, f.largest_bias, residual ? residual->largest : 0,
+                exact_in_float64);
+}
+
 }  // namespace
 
 Range range_of(DType dtype) {
@@ -65,7 +71,7 @@ Refusal choose_types(Range x, const Range* residual, const Factors& f, const DTy
     types.arithmetic = is_long(types.result) ? DType::float64 : DType::float32;
     return Refusal::none;
   }
-  const double channels = static_cast<double>(f.in_channels), added = residual ? residual->largest : 0;
+  const double channels = static_cast<double>(f.in_channels);
   const double pixel = range_of(x.dtype).largest + f.largest_center, weight = range_of(f.weights).largest;
   const bool fits =
       !beyond(channels, pixel, weight, f.largest_bias, residual ? range_of(residual->dtype).largest : 0, int32_limit);
@@ -79,10 +85,18 @@ Refusal choose_types(Range x, const Range* residual, const Factors& f, const DTy
     return Refusal::none;
   }
   types.arithmetic = is_integer(types.result) || types.result == DType::float64 ? DType::float64 : DType::float32;
-  return is_integer(types.result) &&
-                 beyond(channels, x.largest + f.largest_center, f.largest, f.largest_bias, added, exact_in_float64)
-             ? Refusal::inexact
-             : Refusal::none;
+  return is_integer(types.result) && inexact(x.largest + f.largest_center, residual, f) ? Refusal::inexact
+                                                                                        : Refusal::none;
+}
+
+std::optional<uint64_t> most_exact(const Range* residual, const Factors& f) {
+  if (inexact(0, residual, f)) return std::nullopt;
+  uint64_t most = 0;
+  for (uint64_t bit = uint64_t{1} << 63; bit; bit >>= 1)
+    if (!inexact(bound(most | bit), residual, f)) most |= bit;
+  const bool tells = f.largest == 0 && f.largest_center == 0;
+  if (!tells && static_cast<double>(most) + f.largest_center >= exact_in_float64) return std::nullopt;
+  return most;
 }
 
 Reach reach(Range x, const Range* residual, const Factors& f, Refusal refusal) {

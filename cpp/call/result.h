@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "kernels/kernel.h"
 
@@ -56,6 +57,10 @@ enum class Refusal : unsigned char {
 // beyond it, else int64, except that 8-bit numbers are never widened without being asked to. Ranges decide on nothing
 // but whether sums are exact.
 Refusal choose_types(Range x, const Range* residual, const Factors&, const DType* asked, Types&);
+
+// The largest magnitude of x's integers, less the centre, for which sums with the residual's are still exact in
+// float64; nothing where there is none, or where a number just beyond it would be rounded to it.
+std::optional<uint64_t> most_exact(const Range* residual, const Factors&);
 
 // Whether all numbers of a call are integers.
 bool sums_integers(Range x, const Range* residual, const Factors&);

@@ -248,24 +248,38 @@ void narrow_to_floats(const char* src, char* dst, size_t n) noexcept {
   }
 }
 
+// Magnitudes of floats are in the order of their bits.
+template <class T>
+uint64_t bits_of(T value) {
+  return static_cast<uint64_t>(value);
+}
+template <>
+inline uint64_t bits_of<double>(double value) {
+  uint64_t bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  return bits & uint64_t(-1) >> 1;
+}
+
 // What is beyond int64 counts as its largest. A block with nothing larger than what was met is passed over quickly.
 template <class T>
-uint64_t largest(const char* numbers, size_t n) noexcept {
+uint64_t largest(const char* numbers, size_t n, uint64_t found) noexcept {
   constexpr size_t block = 256;
   constexpr uint64_t most = uint64_t(-1) >> 1;
+  constexpr bool is_float = T(0.5) != T(0), is_signed = T(-1) < T(0) && !is_float;
   const Anywhere<T>* from = at<T>(numbers);
-  uint64_t found = 0;
   for (; n > 0; from += block) {
     const size_t count = n < block ? n : block;
     uint64_t beyond = 0;  // its first bit: of a number too large, or too far below 0
+#pragma GCC unroll 4
     for (size_t i = 0; i < count; ++i) {
-      const uint64_t v = static_cast<uint64_t>(from[i].value);
-      beyond |= (found - v) | (T(-1) > T(0) ? v : v + found);
+      const uint64_t v = bits_of(from[i].value);
+      beyond |= found - v;
+      if (!is_float) beyond |= is_signed ? v + found : v;
     }
     if (beyond > most) {
       for (size_t i = 0; i < count; ++i) {
-        const uint64_t v = static_cast<uint64_t>(from[i].value);
-        const uint64_t magnitude = T(-1) < T(0) && v > most ? 0 - v : v;
+        const uint64_t v = bits_of(from[i].value);
+        const uint64_t magnitude = is_signed && v > most ? 0 - v : v;
         found = magnitude < found ? found : magnitude < most ? magnitude : most;
       }
     }

@@ -227,8 +227,9 @@ struct Pool {
 
 using PoolFn = void (*)(const Pool&) noexcept;
 
-// The largest magnitude of contiguous integers, at any address; what is beyond int64 counts as its largest.
-using LargestFn = uint64_t (*)(const char* numbers, size_t n) noexcept;
+// The largest magnitude of contiguous integers, at any address, or what was met before if that is larger; what is
+// beyond int64 counts as its largest. Of float64, its bits.
+using LargestFn = uint64_t (*)(const char* numbers, size_t n, uint64_t before) noexcept;
 
 // For the measured roofline: floating-point operations as fast as they go, and reading as fast as it goes. What they
 // return means nothing but that the work was done.
@@ -254,7 +255,7 @@ struct KernelTable {
   RowsFn join[most_rows - 1][size_count];
   ConvertFn convert[dtype_count][dtype_count];  // [from][to]; null where neither is a type of sums or of operands
   ConvertFn raise_int8;                         // int8 + 128 as uint8; and back
-  LargestFn largest[dtype_count];               // null but for those that float64 does not hold, and uint32
+  LargestFn largest[dtype_count];               // null but for those that float64 does not hold, uint32, and float64
   ConvertFn add[float_count];
   CenterFn center[dtype_count][float_count];    // [from][sums]; null where it takes two steps
   MultiplyAddsFn multiply_adds[operand_count];  // null where there is no such kernel

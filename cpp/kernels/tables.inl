@@ -58,6 +58,7 @@ constexpr void offer_moves(KernelTable& t) {
   t.raise_int8 = raise_int8;
   t.largest[index(DType::int64)] = largest<int64_t>, t.largest[index(DType::uint64)] = largest<uint64_t>;
   t.largest[index(DType::uint32)] = largest<uint32_t>;
+  t.largest[index(DType::float64)] = largest<double>;
   t.add[0] = add<float>, t.add[1] = add<double>;
   t.center[index(DType::float32)][0] = center<float, float>,
   t.center[index(DType::float64)][1] = center<double, double>;

@@ -48,9 +48,9 @@ namespace {
 
 // What became of a call: false with a Python error set when a signal handler raised; nothing where pins are missing.
 std::optional<bool> compute(const Settings& s, const Weights& weights, DType arithmetic, const Array& x, const Array& y,
-                            const Array* residual, const Geometry& g, int threads, bool pinned) {
+                            const Array* residual, const Geometry& g, int threads, bool pinned, Limit* limit) {
   const auto planned = [&](Form form, DType type, const Array& pixels, const Array& sums, const Array* added) {
-    return Planned{{pixels.data, sums.data, added ? added->data : nullptr},
+    return Planned{{pixels.data, sums.data, added ? added->data : nullptr, limit},
                    form,
                    prepare({s, weights, form, type, pixels, sums, added, g, threads})};
   };
@@ -101,7 +101,7 @@ Refusal choose(const Settings& s, Range x, const Range* residual, const DType* a
 }
 
 std::optional<bool> settle_types(const Settings& s, const Geometry& g, const DType* asked, int threads, bool pinned,
-                                 Operands& o, Types& types, Refusal& refusal) {
+                                 Operands& o, Types& types, Refusal& refusal, std::optional<Limit>* limit) {
   if (!is_integer(o.x.dtype)) {
     o.x_range.dtype = o.x.dtype;
     refusal = choose_types(o.x_range, nullptr, s.factors, asked, types);
@@ -114,7 +114,16 @@ std::optional<bool> settle_types(const Settings& s, const Geometry& g, const DTy
   if (refusal != Refusal::inexact || !(wide_x || wide_residual)) return true;
   o.keep_shapes();
   std::optional<bool> done = true;
-  if (wide_x) {
+  if (wide_residual) done = look_up(o.residual, threads, pinned, o.residual_range);
+  if (done && *done && wide_x && limit) {
+    const DefaultArithmetic arithmetic_mode;
+    if (const std::optional<uint64_t> most = most_exact(o.added(), s.factors)) {
+      limit->emplace().most = *most;
+      refusal = Refusal::none;
+      return true;
+    }
+  }
+  if (done && *done && wide_x) {
     ptrdiff_t shape[max_rank], strides[max_rank];  // of the pixels that the call's stride takes
     for (int i = 0; i < o.x.rank; ++i) {
       const ptrdiff_t step = static_cast<ptrdiff_t>(g.steps[i]);
@@ -126,7 +135,6 @@ std::optional<bool> settle_types(const Settings& s, const Geometry& g, const DTy
     taken.strides = strides;
     done = look_up(taken, threads, pinned, o.x_range);
   }
-  if (done && *done && wide_residual) done = look_up(o.residual, threads, pinned, o.residual_range);
   if (done && *done) refusal = choose(s, o.x_range, o.added(), asked, types);
   return done;
 }
@@ -176,13 +184,16 @@ std::optional<PyObject*> call(const Settings& s, const Weights& weights, PyObjec
   }
   Types types;
   Refusal refusal;
-  const std::optional<bool> settled = settle_types(s, g, asked, threads, attempt.pinned, operands, types, refusal);
+  std::optional<Limit> limit;  // where the result is this call's own, to be dropped when x turns out to pass it
+  const std::optional<bool> settled =
+      settle_types(s, g, asked, threads, attempt.pinned, operands, types, refusal, in_place ? nullptr : &limit);
   if (!settled) return std::nullopt;
   if (!*settled) return nullptr;
   if (refusal != Refusal::none) return not_canonical();
   if (is_complex && !may_be_complex(s, types)) return not_canonical();
   const auto run = [&](const Array& y) {
-    return compute(s, weights, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads, attempt.pinned);
+    return compute(s, weights, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads, attempt.pinned,
+                   limit ? &*limit : nullptr);
   };
   if (in_place) {
     const std::optional<bool> done = run(out);
@@ -214,6 +225,7 @@ std::optional<PyObject*> call(const Settings& s, const Weights& weights, PyObjec
     attempt.result = std::move(result);
     return std::nullopt;
   }
+  if (limit && limit->passed) return not_canonical();
   if (!*done) return nullptr;
   if (!copied) return result.release().ptr();
   if (py::detail::npy_api::get().PyArray_CopyInto_(out_object, result.ptr()) != 0) return nullptr;

@@ -63,9 +63,10 @@ struct Operands {
 Refusal choose(const Settings& s, Range x, const Range* residual, const DType* asked, Types& types);
 
 // Chooses the types of a call. Of wide integers all that their types can hold is reckoned with; where that is too much
-// for exact sums, what they hold. False with an error set; nothing where the arrays must be pinned first.
+// for exact sums, what they hold, or of x's, with a `limit`, what it then says, which is to be seen to while x is read.
+// False with an error set; nothing where the arrays must be pinned first.
 std::optional<bool> settle_types(const Settings& s, const Geometry& g, const DType* asked, int threads, bool pinned,
-                                 Operands& o, Types& types, Refusal& refusal);
+                                 Operands& o, Types& types, Refusal& refusal, std::optional<Limit>* limit = nullptr);
 
 // Whether a result of these types can be one of complex numbers, whose parts are float32 or float64; they are then.
 bool may_be_complex(const Settings& s, Types& types);

@@ -113,7 +113,8 @@ void run_part(const Work& work, size_t s, const Pixels& pixels, size_t part, cha
       ends && data.residual
           ? data.residual + pixels.start.residual + offset(p.residual, alone ? first_filter / 2 : first_filter)
           : nullptr,
-      false};
+      false,
+      s == 0 && filter == 0 ? data.limit : nullptr};
   char* const own = scratch + work.program.own_scratch;
   if (plan.method == Method::few_channels) return few_channels(task, own);
   const End x = kernel_x(task, own), y = kernel_y(task, own);
@@ -139,7 +140,8 @@ bool enter(void* context) noexcept {
 
 bool stop(void* context) {
   const Work& work = *static_cast<const Work*>(context);
-  return work.stop && work.stop(work.stop_context);
+  const Limit* limit = work.data.limit;
+  return (limit && limit->passed) || (work.stop && work.stop(work.stop_context));
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ struct Layer {
 };
 
 // One for each step. Every element of y is written. False when `stop`, asked now and then on this thread, said to
-// leave: y is then incomplete. Throws std::bad_alloc before y is touched.
+// leave: y is then incomplete, as it is where x's limit was passed. Throws std::bad_alloc before y is touched.
 bool convolve(const Program&, const Data&, const Layer* layers, bool (*stop)(void*), void* stop_context);
 
 }  // namespace conv1x1

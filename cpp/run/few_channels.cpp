@@ -58,7 +58,8 @@ class InBlocks {
   static constexpr size_t most = 128;
 
   InBlocks(const Task& t, bool x_planes, bool y_planes)
-      : table_(*t.plan.table),
+      : task_(t),
+        table_(*t.plan.table),
         x_planes_(x_planes),
         y_planes_(y_planes),
         channels_(t.problem.in_channels),
@@ -82,6 +83,7 @@ class InBlocks {
     f_.x_row = f_.out_row = static_cast<ptrdiff_t>(n * size_);
     f_.x = channels_of(x, n);
     if (center_) take_center_off(n);
+    if (task_.limit) look(task_, f_.x, channels_ * n);
     const bool in_place = !to_y_ && (filters_ == 1 || (y_planes_ && !activate_));
     if (in_place && y_planes_) f_.out_row = y.channel;
     f_.out = in_place ? y.data : y_rows_;
@@ -138,6 +140,7 @@ class InBlocks {
     for (size_t r = 0; r < most_rows; ++r) row[r] = rows + r * bytes;
   }
 
+  const Task& task_;
   const KernelTable& table_;
   const bool x_planes_, y_planes_;
   const size_t channels_, filters_, size_, x_size_, y_size_;

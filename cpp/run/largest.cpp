@@ -22,20 +22,19 @@ struct Search {
   std::atomic<uint64_t> largest{0};
 };
 
-// Elements [first, last) of a run, through a buffer where they are not as the kernel takes them.
-uint64_t of_run(const Search& s, const char* data, ptrdiff_t step, size_t n) {
+// Elements of a run, through a buffer where they are not as the kernel takes them; or what was met before.
+uint64_t of_run(const Search& s, const char* data, ptrdiff_t step, size_t n, uint64_t most) {
   const LargestFn kernel = s.table.largest[static_cast<size_t>(s.array.dtype)];
   const size_t size = size_of(s.array.dtype);
-  if (step == static_cast<ptrdiff_t>(size) && !s.array.swapped) return kernel(data, n);
+  if (step == static_cast<ptrdiff_t>(size) && !s.array.swapped) return kernel(data, n, most);
   constexpr size_t chunk = 512;
   alignas(64) char buffer[chunk * 8];
-  uint64_t most = 0;
   for (size_t first = 0; first < n; first += chunk) {
     const size_t count = std::min(chunk, n - first);
     const Move move{
         data + static_cast<ptrdiff_t>(first) * step, 0, step, buffer, 0, static_cast<ptrdiff_t>(size), 1, count};
     transfer(s.table, move, {size, s.array.swapped}, {size}, nullptr);
-    most = std::max(most, kernel(buffer, count));
+    most = kernel(buffer, count, most);
   }
   return most;
 }
@@ -44,9 +43,9 @@ bool enter(void*) noexcept { return true; }
 
 void search_tile(void* context, size_t index) noexcept {
   Search& s = *static_cast<Search*>(context);
-  uint64_t most = 0;
+  uint64_t most = s.largest.load(std::memory_order_relaxed);
   Runs runs(s.axes, index * tile, std::min((index + 1) * tile, s.count));
-  for (Run run; runs.next(run);) most = std::max(most, of_run(s, s.array.data + run.x, run.x_step, run.n));
+  for (Run run; runs.next(run);) most = of_run(s, s.array.data + run.x, run.x_step, run.n, most);
   uint64_t so_far = s.largest.load(std::memory_order_relaxed);
   while (most > so_far && !s.largest.compare_exchange_weak(so_far, most, std::memory_order_relaxed)) {
   }

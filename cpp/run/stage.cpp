@@ -164,14 +164,28 @@ void move_centered(const Task& t, const char* center, size_t channel, size_t cha
   }
 }
 
+// Holds what was moved to a tile against the limit.
+void look_at(const Task& t, size_t channels, const Block& at) {
+  const size_t pixels = t.pixels.count();
+  size_t rows = t.rows() ? pixels : channels, length = t.rows() ? channels : pixels;
+  const ptrdiff_t row = t.rows() ? at.pixel : at.channel;
+  if (row == static_cast<ptrdiff_t>(length) * t.size()) {
+    length *= rows;
+    rows = 1;
+  }
+  for (size_t i = 0; i < rows; ++i) look(t, at.data + static_cast<ptrdiff_t>(i) * row, length);
+}
+
 }  // namespace
 
 void stage(const Task& t, size_t channel, size_t channels, const Block& to) {
   if (t.depth() > 1 && !t.rows()) return stage_together(t, to);
   const Block numbers{to.data, to.pixel, t.rows() ? element_size(t) : to.channel};
   if (const char* center = t.weights.center_at(t.group, channel))
-    return move_centered(t, center, channel, channels, numbers);
-  move_pixels(t, channel, channels, t.pixels.first, t.pixels.last, numbers);
+    move_centered(t, center, channel, channels, numbers);
+  else
+    move_pixels(t, channel, channels, t.pixels.first, t.pixels.last, numbers);
+  if (t.limit) look_at(t, channels, numbers);
 }
 
 }  // namespace conv1x1

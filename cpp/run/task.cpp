@@ -1,6 +1,8 @@
 #include "run/task.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <cstring>
 
 namespace conv1x1 {
 
@@ -27,6 +29,13 @@ Pixels pixels_of(const Program& program, size_t tile) {
     box.last *= own.n;
   }
   return box;
+}
+
+void look(const Task& t, const char* numbers, size_t n) {
+  const double most = static_cast<double>(t.limit->most);
+  uint64_t bits;
+  std::memcpy(&bits, &most, sizeof(bits));
+  if (t.plan.table->largest[index(DType::float64)](numbers, n, bits) > bits) t.limit->passed = true;
 }
 
 bool raises(const Task& t) {

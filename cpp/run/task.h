@@ -52,6 +52,7 @@ struct Task {
   End x, y;              // the group's first channel, and the first of the filters
   const char* residual;  // of the first of the filters; null for none
   bool second_half;      // the imaginary parts of complex pixels are at hand
+  Limit* limit;          // that x's numbers are to be held against once they are converted; null for none
 
   bool rows() const { return plan.orientation == Orientation::pixels_as_rows; }
   ptrdiff_t size() const { return static_cast<ptrdiff_t>(size_of(problem.arithmetic)); }  // of a sum
@@ -72,6 +73,9 @@ constexpr size_t index(DType dtype) { return static_cast<size_t>(dtype); }
 inline ConvertFn conversion(const KernelTable& table, DType from, DType to) {
   return from == to ? nullptr : table.convert[index(from)][index(to)];
 }
+
+// Holds pixels that have become float64 against the task's limit.
+void look(const Task&, const char* numbers, size_t n);
 
 // Whether the kernel takes bytes of the other sign than x's.
 bool raises(const Task&);
