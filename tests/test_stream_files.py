@@ -146,7 +146,7 @@ def test_every_kind_of_result(tmp_path: Path, scene: Any, kind: str, out: str, m
     if library:
         pytest.importorskip(library)
     source, path = SOURCES[kind](tmp_path, scene), f"{tmp_path}/{out}"
-    monkeypatch.setattr(tiles, "SMALL", 40_000)
+    monkeypatch.setattr(tiles, "SIZE", 40_000)
     for name, layer in LAYERS.items():
         if name == "first" and kind not in BANDED:
             continue
@@ -168,7 +168,7 @@ def test_what_was_interrupted_is_completed(tmp_path: Path, scene: Any, out: str,
     library = {"y.zarr": "zarr", "y.h5:/a/result": "h5py", "y.tif": "rasterio", "y.hdr": "rasterio"}.get(out)
     if library:
         pytest.importorskip(library)
-    monkeypatch.setattr(tiles, "SMALL", 9000)
+    monkeypatch.setattr(tiles, "SIZE", 9000)
     monkeypatch.setattr(pipeline, "_LOOK", 0.001)
     monkeypatch.setattr(journal, "OFTEN", 0.0)
     source, path = npy(tmp_path, scene), f"{tmp_path}/{out}"
@@ -425,3 +425,40 @@ except ImportError as error:
 """)
     assert "needs zarr" in run.stdout, run.stderr
     assert '".[zarr]" in a clone' in run.stdout
+
+
+def spoil(folder: Path, kind: str, times: int, seed: int) -> None:
+    """Damage a file so often: each time there is no error or one that names it, and nothing stays."""
+    random = np.random.default_rng([seed, *kind.encode()])
+    x = random.integers(0, 1000, (70, 90, 6)).astype(np.uint16)
+    source = SOURCES[kind](folder, x)
+    name = Path(source.partition(":")[0]).stem
+    good = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    for _ in range(times):
+        path = [*good][random.integers(len(good))]
+        data, how = bytearray(good[path]), random.integers(4)
+        if how == 0:
+            del data[random.integers(len(data)) :]
+        elif how == 1:
+            for at in random.integers(0, min(len(data), 400), 3):
+                data[at] = random.integers(256)
+        elif how == 2:
+            data[random.integers(len(data))] ^= 1 << random.integers(8)
+        else:
+            data += random.bytes(random.integers(1, 100))
+        path.write_bytes(data)
+        try:
+            c11.stream(LAYERS["last"], source, folder / "y.npy", memory="64 MiB", threads=2, overwrite=True)
+            (folder / "y.npy").unlink()
+        except (ValueError, TypeError, OSError, MemoryError, RuntimeError) as error:
+            assert name in str(error)  # noqa: PT017
+        assert not [p.name for p in folder.iterdir() if p.name.startswith("y.")]
+        path.write_bytes(good[path])
+    assert np.array_equal(c11.stream(LAYERS["last"], source), LAYERS["last"](x))
+
+
+@pytest.mark.drawn
+@pytest.mark.filterwarnings("ignore")  # of the libraries, about what is wrong with a file
+@pytest.mark.parametrize("kind", SOURCES)
+def test_whatever_is_damaged_is_an_error(tmp_path: Path, kind: str, seed: int) -> None:
+    spoil(tmp_path, kind, 8, seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,18 @@ def library(name: str, path: str) -> Any:
     except ImportError as error:
         extra = EXTRAS[name]
         raise ImportError(f'{path} needs {name} ({error}): pip install {name}, or ".[{extra}]" in a clone') from None
+
+
+def renamed(error: Exception, before: str) -> Exception:
+    """An error of the same kind that says where it happened, or one of this library's kinds for another library's."""
+    if isinstance(error, OSError):
+        text = before + (error.strerror or str(error))
+        return OSError(text) if error.errno is None else OSError(error.errno, text)
+    text = before + (str(error) or type(error).__name__)
+    for kind in (MemoryError, TypeError, ValueError):
+        if isinstance(error, kind):
+            return kind(text)
+    return RuntimeError(text)
 
 
 class Source:
@@ -50,12 +63,13 @@ class Source:
         """The pixels there."""
         raise NotImplementedError
 
+    def in_memory(self, region: Region) -> bool:
+        """Whether threads may read it while others read: where the disk is needed, they spoil what is read ahead."""
+        return True
+
     def hidden(self, region: Region) -> Array | None:
         """Which pixels there are none, by a mask of the file's own, without the channel axis."""
         return None
-
-    def expect(self, region: Region) -> None:
-        """It will be read soon."""
 
     def drop_axis(self) -> None:
         """Be without the last axis, which has one band."""
@@ -79,8 +93,8 @@ class RawSource(Source):
         self.body.read(region, tile)
         return tile
 
-    def expect(self, region: Region) -> None:
-        self.body.expect(region)
+    def in_memory(self, region: Region) -> bool:
+        return self.body.in_memory(region)
 
     def close(self) -> None:
         os.close(self.body.fd)
@@ -211,7 +225,12 @@ class Staged(File):
 
     def complete(self, body: Body) -> None:
         new = f"{self.file}.new"
-        self.convert(body, new)
+        try:
+            self.convert(body, new)
+        except Exception as error:
+            with suppress(OSError):
+                os.unlink(new)
+            raise renamed(error, f"writing {self.file}, of which all tiles are in {self.partial}: ") from error
         fd = os.open(new, os.O_RDONLY)
         os.fsync(fd)
         os.close(fd)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..checks.arrays import Array
 from .arrays import ArraySource, ArrayTarget, SlicedSource, SlicedTarget
-from .base import File, Result, Source
+from .base import File, Result, Source, renamed
 
 #: The ends of names, up to a colon where one names what is inside.
 _KINDS = {
@@ -45,7 +45,15 @@ def source(thing: Any, axis: int) -> Source:
 
 
 def _source(path: str, axis: int) -> Source:
-    found: Source = _module(_kind(path, "source")).source(path, axis)
+    module = _module(_kind(path, "source"))
+    try:
+        found: Source = module.source(path, axis)
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # what a library says of a damaged file may be anything
+        if path.partition(":")[0] in str(error):
+            raise
+        raise renamed(error, f"opening {path}: ") from error
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .base import renamed
 from .raw import Scratch
 from .tiles import Grid
 
@@ -28,7 +29,10 @@ def source(src: Any, axis: int) -> dict[str, Any]:
     tile = tuple(n if a == axis else min(n, _SAMPLE) if a == inner else 1 for a, n in enumerate(src.shape))
     grid, room, digest = Grid(src.shape, tile, src.order), Scratch(), hashlib.sha256()
     for number in sorted({*map(int, np.linspace(0, len(grid) - 1, _SAMPLES_OF_BLOCKS if src.grain else _SAMPLES))}):
-        digest.update(np.ascontiguousarray(src.read(grid.region(number), room)).tobytes())
+        try:
+            digest.update(np.ascontiguousarray(src.read(grid.region(number), room)).tobytes())
+        except Exception as error:
+            raise renamed(error, f"reading {src.name}: ") from error
     known = {"shape": list(src.shape), "dtype": src.dtype.str, "channel_axis": axis, **src.facts}
     return known | {"samples": digest.hexdigest()[:32]}
 

@@ -20,9 +20,6 @@ from .net import Net
 from .pipeline import Pipeline, Times
 from .raw import Scratch
 
-#: Bytes of a tile where each costs the source's library some calls.
-_LARGE = 8 << 20
-
 
 @dataclass
 class Asked:
@@ -177,7 +174,7 @@ class _Job:
             return int(read * each + written * net.dtype.itemsize * self.wanted.copies)
 
         block = (1,) * len(src.shape) if src.grain is None else src.grain
-        wanted = _LARGE if src.raw_itemsize is None else tiles.SMALL
+        wanted = tiles.SIZE
         wishes = tiles.Wishes(
             src.shape, net.axis, src.order, block, net.unit(self.wanted.grain), src.raw_itemsize, wanted, src.retile
         )

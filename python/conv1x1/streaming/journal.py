@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-#: Seconds between two entries: what a kill costs at most, and how often the disk is waited for.
-OFTEN = 1.0
+#: Seconds between two entries: about what a kill costs. The disk is to be busy with the result all the time, or it
+#: would be waited for in the end.
+OFTEN = 0.2
 FORM = 1
 
 

@@ -17,6 +17,9 @@ from dataclasses import dataclass, field, fields
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from ..checks.arrays import Array
+from .base import renamed
+from .net import Region
 from .nodata import Steps
 from .raw import Scratch
 from .tiles import Grid
@@ -113,14 +116,8 @@ class Pipeline:
     def _work(self) -> None:
         room, times = (Scratch(), Scratch(), Scratch()), Times()
         try:
-            while not self._stop:
-                with self._lock:
-                    number = next(self._todo, None)
-                if number is None:
-                    self._woken.put(None)
-                    break
-                self._one(number, room, times)
-                self._done.append(number)
+            while not self._stop and self._one(room, times):
+                pass
         except BaseException as error:
             with self._lock:
                 self._error = self._error or error
@@ -128,40 +125,45 @@ class Pipeline:
         with self._lock:
             self.times.add(times)
 
-    def _one(self, number: int, room: tuple[Scratch, ...], times: Times) -> None:
-        """Read, compute and write a tile."""
-        region = self.grid.region(number)
-        into, doing = self.steps.net.region(region), f"reading {self.source.name}"
-        try:
-            clock = [time.perf_counter()]
-            if number + self.workers < len(self.grid):
-                self.source.expect(self.grid.region(number + self.workers))
-            x = self.source.read(region, room[0])
-            clock.append(time.perf_counter())
-            doing = "computing"
+    def _one(self, room: tuple[Scratch, ...], times: Times) -> bool:
+        """Read, compute and write the next tile, if there is one."""
+        with self._lock:
+            number = next(self._todo, None)
+            if number is None:
+                self._woken.put(None)
+                return False
+            region, clock = self.grid.region(number), [time.perf_counter()]
+            at_once = self.source.in_memory(region)
+            x = None if at_once else self._read(number, region, room[0])
+        if x is None:
+            x = self._read(number, region, room[0])
+        clock.append(time.perf_counter())
+        into = self.steps.net.region(region)
+        with self._naming(number, "computing"):
             y = self.target.room(into, room[1])
             with self._computing:
                 self.steps(region, x, y, max(1, self.threads // self.workers), room[2])
-            clock.append(time.perf_counter())
-            doing = f"writing {self.target.name}"
+        clock.append(time.perf_counter())
+        with self._naming(number, f"writing {self.target.name}"):
             self.target.write(into, y)
-            clock.append(time.perf_counter())
-        except Exception as error:
-            where = ", ".join(f"{s.start}:{s.stop}" for s in region)
-            raise _renamed(error, f"tile {number + 1} of {len(self.grid)}, [{where}]: {doing}: ") from error
+        clock.append(time.perf_counter())
         times.count(clock, x.nbytes, y.nbytes, x.size // self.steps.net.channels)
+        self._done.append(number)
+        return True
 
+    def _read(self, number: int, region: Region, room: Scratch) -> Array:
+        with self._naming(number, f"reading {self.source.name}"):
+            x: Array = self.source.read(region, room)
+        return x
 
-def _renamed(error: Exception, before: str) -> Exception:
-    """An error of the same kind that says where it happened."""
-    if isinstance(error, OSError):
-        text = before + (error.strerror or str(error))
-        return OSError(text) if error.errno is None else OSError(error.errno, text)
-    text = before + (str(error) or type(error).__name__)
-    for kind in (MemoryError, TypeError, ValueError):
-        if isinstance(error, kind):
-            return kind(text)
-    return RuntimeError(text)
+    @contextmanager
+    def _naming(self, number: int, doing: str) -> Iterator[None]:
+        """Let an error say at which tile and file it happened."""
+        try:
+            yield
+        except Exception as error:
+            where = ", ".join(f"{s.start}:{s.stop}" for s in self.grid.region(number))
+            raise renamed(error, f"tile {number + 1} of {len(self.grid)}, [{where}]: {doing}: ") from error
 
 
 @contextmanager

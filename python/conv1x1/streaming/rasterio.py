@@ -151,6 +151,22 @@ class File(Staged):
                 if made.classes:
                     dataset.update_tags(1, CATEGORY_NAMES=";".join(made.classes))
                 self._fill(dataset, body, count)
+            self._compare(rasterio, body, new)
+
+    def _compare(self, rasterio: Any, body: Body, new: str) -> None:
+        """A disk that gets full while GDAL closes a file is no error to it."""
+        made, (bands, rows, columns) = self.made, self._planes
+        with rasterio.open(new) as dataset:
+            for row in (0, made.shape[rows] - 1):
+                region = [slice(0, n) for n in made.shape]
+                region[rows] = slice(row, row + 1)
+                tile = Scratch().array(shape_of(tuple(region)), made.dtype, self.order)
+                body.read(tuple(region), tile)
+                planes = tile[None] if bands < 0 else np.moveaxis(tile, bands, 0)
+                there = dataset.read(window=((row, row + 1), (0, made.shape[columns])))
+                lossless = str(self.options.get("compress", "")).lower() not in ("jpeg", "webp", "lerc", "jxl")
+                if lossless and there.tobytes() != planes.tobytes():
+                    raise OSError(f"{new} does not hold what was written: is the disk full?")
 
     def _fill(self, dataset: Any, body: Body, count: int) -> None:
         """Write whole rows of blocks, or as much of one as the memory holds."""

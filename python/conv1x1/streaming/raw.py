@@ -20,6 +20,8 @@ from ..checks.arrays import Array
 from .net import Region
 from .tiles import in_words
 
+_IF_IN_MEMORY = getattr(os, "RWF_NOWAIT", 0)
+
 
 class Scratch:
     """Memory of one thread, for one array at a time."""
@@ -136,19 +138,21 @@ class Body:
                     raise OSError(f"{self.path} has become shorter: the last {missing} of it are gone")
                 start, piece = start + got, piece[got:]
 
+    def in_memory(self, region: Region) -> bool:
+        """Whether the system seems to have it, by its first and last byte."""
+        places = zip(self.order, self._steps, strict=True)
+        first, last = map(sum, zip(*((region[a].start * s, (region[a].stop - 1) * s) for a, s in places), strict=True))
+        try:
+            return all(os.preadv(self.fd, [bytearray(1)], self.offset + n, _IF_IN_MEMORY) for n in (first, last))
+        except OSError:  # no, or nobody knows
+            return not _IF_IN_MEMORY
+
     def write(self, region: Region, array: Array) -> None:
         """Write such an array."""
         for start, piece in self._pieces(region, array):
             while piece:
                 put = os.pwritev(self.fd, [piece], start)
                 start, piece = start + put, piece[put:]
-
-    def expect(self, region: Region) -> None:
-        """Say that it will be read soon, if it lies in one piece."""
-        inner, run = self._inner(region)
-        if inner == 0:
-            first = sum(region[a].start * s for a, s in zip(self.order, self._steps, strict=True))
-            os.posix_fadvise(self.fd, self.offset + first, run, os.POSIX_FADV_WILLNEED)
 
     def _inner(self, region: Region) -> tuple[int, int]:
         """From which axis on the region lies in one piece, and how many bytes that has."""

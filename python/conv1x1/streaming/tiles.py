@@ -13,8 +13,8 @@ from ..checks.arrays import spelled
 from .net import Region
 
 _UNITS = {"": 1, "b": 1} | {f"{p}{i}b": (1024 if i else 1000) ** n for n, p in enumerate("kmgt", 1) for i in ("i", "")}
-#: What is read is still in a cache when it is computed; smaller ones cost more in calls than they save.
-SMALL = 4 << 20
+#: Bytes of a tile , if memory allows: smaller ones cost more in calls than the caches give back.
+SIZE = 8 << 20
 #: What lies in one piece in the file should be this long, or more time goes into calls than into copying.
 _RUN = 128 << 10
 #: What the core may take for itself, a thread.
