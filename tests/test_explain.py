@@ -16,7 +16,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from conv1x1 import ArgMax, Conv1x1, Explanation, QConv1x1, Sequential, conv1x1, explain, reference
+from conv1x1 import (
+    ArgMax,
+    Conv1x1,
+    Explanation,
+    LayerNorm,
+    Pool,
+    QConv1x1,
+    Sequential,
+    Softmax,
+    conv1x1,
+    explain,
+    reference,
+)
 
 SEED = [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]]
 
@@ -505,6 +517,14 @@ CHAINS: dict[str, Any] = {
     "a vector": (Sequential([layer(9, 4), Conv1x1(numbers(9), [1.0])]), (3, 3, 4), None),
     "one layer": (Sequential([layer(300, 400)]), (2, 2, 400), (0, 1)),
     "many layers": (Sequential([layer(30, 30, activation="tanh") for _ in range(14)]), (4, 30), 2),
+    "steps": (
+        Sequential(
+            [LayerNorm(6, numbers(6), numbers(6)), layer(9, 6, activation="silu"), layer(6, 9), Softmax()], skip=True
+        )[:],
+        (4, 5, 6),
+        (1, 2),
+    ),
+    "a pool": (Sequential([layer(30, 4, activation="relu"), Pool("mean"), layer(5, 30), Softmax()]), (3, 6, 7, 4), 2),
     "quantised": (quantised(), (7, 5), -1),
 }
 
@@ -521,10 +541,10 @@ def test_a_chain_is_explained_by_its_definition(chain: Any) -> None:
     e: Any = explain(net, x, at=at)
     assert str(explain(x, net, at=at)) == str(e)
     whole, y = reference(x, net), net(x)
-    entries = [slice(None) if net.channel_axis % x.ndim == i and y.ndim == x.ndim else 0 for i in range(y.ndim)]
-    for i, n in zip([i for i, entry in enumerate(entries) if entry == 0], e.index, strict=True):
-        entries[i] = n
-    assert np.array_equal(e.value, whole[tuple(entries)])
+    entries: list[Any] = [*e.index]
+    if e.value.ndim:
+        entries.insert(e._position, slice(None))
+    np.testing.assert_allclose(e.value, whole[tuple(entries)], rtol=1e-12)
     assert e.result.tobytes() == y[tuple(entries)].tobytes()
     assert e.stations[0].given.size == net.in_channels
     for before, after in itertools.pairwise(e.stations):

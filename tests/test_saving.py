@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import conv1x1 as c11
-from conv1x1 import ArgMax, Conv1x1, QConv1x1, Sequential, load, save
+from conv1x1 import ArgMax, Conv1x1, LayerNorm, Pool, QConv1x1, Sequential, Softmax, load, save
 
 SCALES: dict[str, Any] = {
     "x_scale": 0.5,
@@ -53,6 +53,9 @@ NETS: dict[str, Any] = {
     "quantised": lambda: QConv1x1(W.astype(np.int8), np.arange(4), **SCALES, activation=("clip", 0, np.inf)),
     "from floats": quantised,
     "a chain": deep,
+    "steps": lambda: Sequential(
+        [LayerNorm(3, [1.0, 2, 3], eps=0.5), Softmax(), Pool("mean", axes=(0, -2)), Conv1x1(np.sin(W)), Softmax()]
+    ),
     "quantised chain": lambda: Sequential([quantised(), ArgMax()]),
 }
 

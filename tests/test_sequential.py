@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import conv1x1 as c11
-from conv1x1 import ArgMax, Conv1x1, QConv1x1, Sequential, reference
+from conv1x1 import ArgMax, Conv1x1, LayerNorm, Pool, QConv1x1, Sequential, Softmax, reference
 
 ACTIVATIONS = [None, "relu", "relu6", "leaky_relu", "hardswish", "sigmoid", "silu", "tanh", "gelu", ("clip", -0.5, 2.0)]
 TYPES = ["float16", "float32", "float64", "uint8", "int8", "uint16", "int32", "uint32", "int64", "bool", "bfloat16"]
@@ -130,7 +130,7 @@ def test_no_bit_depends_on_strips(monkeypatch: pytest.MonkeyPatch, strip: int, a
     net = mlp(axis)
     x = np.moveaxis(numbers((5, 6, 7, 13), np.uint16), -1, axis)
     expected = net(x)
-    monkeypatch.setattr("conv1x1.sequential._STRIP", strip)
+    monkeypatch.setattr("conv1x1.strips._STRIP", strip)
     assert same(net(x), expected)
     assert net(x).strides == expected.strides
 
@@ -666,3 +666,228 @@ def test_the_plan_of_each_element() -> None:
     plan = mlp().plan(np.empty((200, 300, 13), np.uint16))
     assert [p["kernel"].split("_")[0] for p in plan["elements"]]
     assert [p["arithmetic"] for p in plan["elements"]] == ["float32", "float32"]
+
+
+# ------------------------------------------------------------------------- softmax, layer norm, pools between layers
+
+
+def dense(k: int, c: int, **more: Any) -> Any:
+    return Conv1x1(weights(k, c), numbers((k,)), **more)
+
+
+STEPS: dict[str, Any] = {
+    "softmax": lambda: [dense(9, 6), Softmax()],
+    "softmax of x": lambda: [Softmax(), dense(4, 6)],
+    "norm": lambda: [
+        LayerNorm(6, numbers((6,)), np.arange(6), eps=1e-6),
+        dense(12, 6, activation="gelu"),
+        dense(6, 12),
+    ],
+    "norm alone": lambda: [LayerNorm(6)],
+    "labels": lambda: [dense(5, 6), Softmax(), ArgMax([1, 2, 3, 4, 500])],
+    "mean": lambda: [dense(40, 6, activation="relu"), Pool("mean")],
+    "largest of x": lambda: [Pool("max", axes=(0, 2))],
+    "sum, and a head": lambda: [Pool("sum"), dense(3, 6, activation="tanh"), LayerNorm(3, bias=[1.0, 2, 3]), Softmax()],
+    "head with a block": lambda: [
+        dense(7, 6),
+        Pool("mean", axes=(-2, 1)),
+        Sequential([LayerNorm(7), dense(9, 7), dense(7, 9)], skip=True),
+        ArgMax(),
+    ],
+}
+
+
+def pooled_axes(net: Any) -> Any:
+    return next((e.axes for e in net if isinstance(e, Pool)), ())
+
+
+def in_place_of(net: Any, axis: int) -> Any:
+    """The same chain for an x whose channels, last of four axes, were moved to `axis`, which is not 0 … 2."""
+    to = [i for i in range(4) if i != axis % 4]
+    pools = {id(e): Pool(e.kind, tuple(to[a % 4] for a in e.axes)) for e in net if isinstance(e, Pool) and e.axes}
+    return Sequential([pools.get(id(e), e) for e in net], skip=net.skip, channel_axis=axis)
+
+
+@pytest.fixture(params=STEPS)
+def steps(request: pytest.FixtureRequest) -> Any:
+    return Sequential(STEPS[request.param]())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "uint8", "int64"])
+def test_steps_are_near_the_definition(steps: Any, dtype: str) -> None:
+    x = numbers((3, 5, 70, 6), dtype)
+    y, expected = steps(x), reference(x, steps)
+    assert y.shape == expected.shape
+    assert y.dtype == (expected.dtype if isinstance(steps[-1], ArgMax) else x.dtype if x.dtype.kind == "f" else sums(x))
+    if not isinstance(steps[-1], ArgMax):
+        unit = {"float16": 1e-3, "float64": 1e-13}.get(dtype, 1e-5) if dtype != "int64" else 1e-13
+        assert (np.abs(y - expected) <= unit * (1 + np.abs(expected).max())).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_bits_of_steps_depend_on_nothing_but_numbers(
+    steps: Any, axis: int, monkeypatch: pytest.MonkeyPatch, isa: str
+) -> None:
+    x = numbers((3, 5, 70, 6))
+    expected = steps(x)
+    net, lying = in_place_of(steps, axis), np.ascontiguousarray(np.moveaxis(x, -1, axis))
+    gone = sorted(a % 4 for a in pooled_axes(net) or ([i for i in range(4) if i != axis % 4][-2:] * steps_pool(net)))
+    back = axis % 4 - sum(a < axis % 4 for a in gone)
+    channels_kept = expected.ndim == 4 - len(gone)
+    for strip in (2**18, 100):
+        monkeypatch.setattr("conv1x1.strips._STRIP", strip)
+        for view in (lying, np.flip(np.flip(lying).copy()), np.asfortranarray(lying)):
+            y = net(view, threads=2)
+            assert same(np.ascontiguousarray(np.moveaxis(y, back, -1) if channels_kept else y), expected)
+
+
+def steps_pool(net: Any) -> int:
+    return any(isinstance(e, Pool) for e in net)
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("dtype", ["float32", "uint16", "float64"])
+def test_steps_one_after_another(axis: int, dtype: str) -> None:
+    elements = [LayerNorm(6, numbers((6,))), dense(9, 6, activation="gelu"), dense(6, 9), Softmax()]
+    x = np.moveaxis(numbers((4, 33, 6), dtype), -1, axis)
+    between, given = sums(x), x
+    for e in elements:
+        given = Sequential([e], channel_axis=axis)(
+            given, out=np.empty_like(given, between, shape=shape_of(e, given, axis))
+        )
+    assert same(Sequential(elements, channel_axis=axis)(x), given)
+    residual = Sequential(elements[:-1], channel_axis=axis, skip=True)
+    norm = Sequential(elements[:1], channel_axis=axis)(x, out=np.empty(x.shape, between))
+    middle = remade(elements[1], between, axis)(norm)
+    assert same(residual(x), remade(elements[2], between, axis)(middle, residual=x))
+
+
+def shape_of(e: Any, x: Any, axis: int) -> tuple[int, ...]:
+    shape = [*x.shape]
+    shape[axis] = getattr(e, "out_channels", shape[axis])
+    return tuple(shape)
+
+
+@pytest.mark.parametrize("out_type", ["float64", "float16", "uint8", "int16", ">f4"])
+def test_results_of_steps_are_rounded_as_those_of_layers(out_type: str) -> None:
+    net, x = Sequential([LayerNorm(6, np.full(6, 300.0)), Softmax()][:1]), numbers((50, 6))
+    out, expected = np.empty((50, 6), out_type), np.empty((50, 6), out_type)
+    Conv1x1(np.eye(6))(net(x), out=expected)
+    assert same(net(x, out=out), expected)
+    pooled = Sequential([Pool("sum"), LayerNorm(6, np.full(6, 300.0))])
+    assert pooled(x, out=np.empty(6, out_type)).dtype == out_type
+
+
+def test_softmax_and_norm_at_the_edges() -> None:
+    inf = np.inf
+    x = np.array([[inf, 0], [-inf, -inf], [np.nan, 0], [-inf, 3], [3e38, 3e38]], np.float32)
+    assert np.array_equal(Sequential([Softmax()])(x), [[np.nan] * 2] * 3 + [[0, 1], [0.5, 0.5]], equal_nan=True)
+    assert Sequential([LayerNorm(3, eps=0)])(np.ones((1, 3))).tolist()[0] != [0, 0, 0]  # 0/0
+    assert Sequential([LayerNorm(3)])(np.ones((1, 3))).tolist() == [[0, 0, 0]]
+
+
+def test_pools_of_much_little_and_nothing() -> None:
+    x = numbers((2, 70_001, 3), np.float64)
+    assert np.allclose(Sequential([Pool("mean", axes=1)])(x), x.mean(1), rtol=1e-14)
+    assert Sequential([Pool("max", 1)])(x).tobytes() == x.max(1).tobytes()
+    assert Sequential([Pool("mean")])(numbers((5, 3))).shape == (3,)
+    assert np.isnan(Sequential([Pool("mean", 0)])(np.empty((0, 3)))).all()
+    assert Sequential([Pool("sum", 0)])(np.empty((0, 3))).tolist() == [0, 0, 0]
+    assert Sequential([Pool("sum", 1)])(np.empty((0, 4, 3))).shape == (0, 3)
+    with pytest.raises(
+        ValueError, match=r"Pool\('max', axes=\(0,\)\) has no largest of no pixels: x has shape \(0, 3\)"
+    ):
+        Sequential([Pool("max", 0)])(np.empty((0, 3)))
+
+
+def test_the_order_of_a_pool() -> None:
+    """Blocks of 64 pixels, each a chain; neighbours in pairs, again and again."""
+    x = numbers((1000, 2))
+    blocks = [np.cumsum(x[i : i + 64], axis=0, dtype=np.float32)[-1] for i in range(0, 1000, 64)]
+    while len(blocks) > 1:
+        blocks = [blocks[i] + blocks[i + 1] if i + 1 < len(blocks) else blocks[i] for i in range(0, len(blocks), 2)]
+    assert same(Sequential([Pool("sum")])(x), blocks[0])
+    assert same(Sequential([Pool("sum")])(x.reshape(10, 100, 2)), blocks[0])
+
+
+WRONG_STEPS: dict[str, tuple[Any, Any]] = {
+    "weight": (lambda: LayerNorm(3, [1.0, 2]), r"weight has shape \(2,\), expected \(3,\), one number a channel"),
+    "column": (lambda: LayerNorm(3, np.ones((3, 1))), r"pass np.ravel\(weight\)"),
+    "weights first": (lambda: LayerNorm(np.ones(3)), r"number of channels first: LayerNorm\(len\(weight\), weight"),
+    "channels": (lambda: LayerNorm(0), "channels must be ≥ 1, got 0"),
+    "eps": (lambda: LayerNorm(3, eps=-1), "eps must be ≥ 0 and finite, got -1"),
+    "text": (lambda: LayerNorm(3, eps="small"), "eps must be a number ≥ 0, got 'small'"),
+    "complex": (lambda: LayerNorm(3, [1j, 0, 0]), "weight must hold real numbers, got complex128"),
+    "kind": (lambda: Pool("avg"), "Pool takes 'mean', 'max', 'sum', got 'avg': write \"mean\""),
+    "axes": (lambda: Pool("max", "rows"), "axes must hold ints, axes of x, got 'rows'"),
+    "no axes": (lambda: Pool("max", ()), "axes is empty: leave it out for the last two"),
+    "two pools": (lambda: Sequential([Pool("max"), Pool("max")]), "element 1, .* pools the pixels once more"),
+    "skip over a pool": (
+        lambda: Sequential([Pool("max"), dense(3, 3)], skip=True),
+        "but a Pool has taken some away before element 1",
+    ),
+    "width": (lambda: Sequential([dense(4, 3), LayerNorm(3)]), r"LayerNorm\(3, eps=1e-05\), expects 3 .* gets 4"),
+    "bytes": (lambda: Sequential([*quantised(3, 4), Softmax()]), "takes pixels of floats, and gets bytes"),
+    "a stride": (
+        lambda: Sequential([LayerNorm(3), dense(3, 3, stride=2)]),
+        r"only the first may have: make it without, and stride the pixels before the call, as in net\(x\[:, ::2, ::2\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_STEPS)
+def test_steps_that_do_not_fit(case: str) -> None:
+    made, says = WRONG_STEPS[case]
+    with pytest.raises((TypeError, ValueError), match=says):
+        made()
+
+
+@pytest.mark.parametrize(
+    ("pool", "shape", "says"),
+    [
+        (Pool("mean"), (3,), r"takes axes of pixels away, but x of shape \(3,\) has the channels alone"),
+        (Pool("mean", 2), (4, 3), r"takes axis 2 away, but x of shape \(4, 3\) has 2 axes"),
+        (Pool("mean", (0, -1)), (4, 5, 3), "that is the one of the channels: axes of pixels are 0, 1"),
+        (Pool("mean", (0, -3)), (4, 5, 3), "that is one of them twice"),
+    ],
+)
+def test_axes_that_x_does_not_have(pool: Any, shape: tuple[int, ...], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Sequential([pool])(np.zeros(shape, np.float32))
+
+
+def test_steps_refuse_masks_where_all_pixels_count_and_complex_numbers() -> None:
+    with pytest.raises(TypeError, match=r"x is a masked array, and a Pool takes all pixels: pass x.filled"):
+        Sequential([Pool("mean")])(np.ma.zeros((3, 4)))
+    for step in (Softmax(), LayerNorm(3), Pool("sum")):
+        with pytest.raises(TypeError, match="is a function of real numbers, but complex128"):
+            Sequential([step])(np.zeros((2, 3), complex))
+    masked = np.ma.masked_less(numbers((4, 3)), 0)
+    assert (Sequential([Softmax()])(masked).mask == masked.mask.any(-1, keepdims=True)).all()
+
+
+@pytest.mark.parametrize("trip", TRIPS)
+def test_steps_travel(trip: Any) -> None:
+    net = Sequential([LayerNorm(6, numbers((6,)), eps=0.25), dense(4, 6), Softmax(), Pool("max", (0, -2)), dense(2, 4)])
+    again = trip(net)
+    assert repr([*again]) == repr([*net])
+    assert same(again(numbers((3, 4, 6))), net(numbers((3, 4, 6))))
+    for name in ("weight", "bias", "eps", "channels"):
+        with pytest.raises(AttributeError):
+            setattr(again[0], name, None)
+    assert (again[3].kind, again[3].axes) == ("max", (0, -2))
+
+
+def test_a_table_of_steps() -> None:
+    net = Sequential([LayerNorm(6, np.ones(6)), dense(8, 6), Softmax(), Pool("mean"), dense(3, 8), ArgMax()])
+    assert repr(net).split("\n") == [
+        "Sequential 6 → one of 3",
+        "  element        channels   activation   parameters   FLOPs a pixel",
+        "  0  LayerNorm   6                                6              36",
+        "  1  Conv1x1     6 → 8                           56              96",
+        "  2  Softmax     8                                0              40",
+        "  3  Pool        8                                0               8",
+        "  4  Conv1x1     8 → 3                           27              48",
+        "  5  ArgMax      3                                0               3",
+        "  sum                                            89             231",
+    ]

@@ -12,6 +12,7 @@
 #include "layer.h"
 #include "prepared.h"
 #include "selection.h"
+#include "steps.h"
 #include "system/limits.h"
 #include "system/thread_pool.h"
 
@@ -36,6 +37,10 @@ PYBIND11_MODULE(_conv1x1, m) {
           bfloat16_numbers.push_back(number);
       },
       py::arg("type_number"));
+  m.def("over_channels", over_channels);
+  m.def("begin_pool", begin_pool);
+  m.def("add_to_pool", add_to_pool);
+  m.def("end_pool", end_pool);
   m.def("peak_gflops", peak_gflops, py::arg("dtype"));
   m.def("read_gbs", read_gbs, py::arg("bytes"));
   m.def("get_num_threads", get_num_threads);

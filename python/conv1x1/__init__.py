@@ -25,7 +25,7 @@ with _in_a_line():
 
 if TYPE_CHECKING:
     from .saving import load, save
-    from .sequential import ArgMax, Sequential
+    from .sequential import ArgMax, LayerNorm, Pool, Sequential, Softmax
 
 __version__ = "0.1.0"
 
@@ -33,8 +33,11 @@ __all__ = [
     "ArgMax",
     "Conv1x1",
     "Explanation",
+    "LayerNorm",
+    "Pool",
     "QConv1x1",
     "Sequential",
+    "Softmax",
     "conv1x1",
     "conv1x1_integer",
     "explain",
@@ -53,7 +56,7 @@ __all__ = [
 
 
 #: What is imported when it is asked for, and the file where it is.
-_LATER = dict.fromkeys(("ArgMax", "Sequential"), "sequential")
+_LATER = dict.fromkeys(("ArgMax", "LayerNorm", "Pool", "Sequential", "Softmax"), "sequential")
 _LATER |= dict.fromkeys(("load", "save"), "saving")
 
 

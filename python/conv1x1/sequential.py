@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ParamSpec, TypeAlias, overload
 
@@ -18,9 +16,6 @@ from .layers import PICKLES, Conv1x1, Flat, Layer, flat, own_state, unpickled
 from .quantized import QConv1x1
 
 _P = ParamSpec("_P")
-
-#: Numbers that lie between the elements of a strip: they fit a cache, and are worth a call of each layer.
-_STRIP = 2**18
 
 
 class Step:
@@ -83,9 +78,11 @@ class LayerNorm(Step):
 
     Examples
     --------
-    >>> from conv1x1.sequential import LayerNorm
-    >>> LayerNorm(2, [1.0, 2.0], eps=1e-6)
-    LayerNorm(2, weight, eps=1e-06)
+    >>> import numpy as np
+    >>> from conv1x1 import LayerNorm, Sequential
+    >>> Sequential([LayerNorm(2, bias=[0.0, 10.0])])(np.array([[1, 3], [7, 7]], np.float32)).round(3)
+    array([[-1., 11.],
+           [ 0., 10.]], dtype=float32)
     """
 
     __slots__ = ()
@@ -141,9 +138,10 @@ class Softmax(Step):
 
     Examples
     --------
-    >>> from conv1x1.sequential import Softmax
-    >>> Softmax()
-    Softmax()
+    >>> import numpy as np
+    >>> from conv1x1 import Sequential, Softmax
+    >>> Sequential([Softmax()])(np.log([[1.0, 3.0]])).round(12)
+    array([[0.25, 0.75]])
     """
 
     __slots__ = ()
@@ -219,9 +217,11 @@ class Pool(Step):
 
     Examples
     --------
-    >>> from conv1x1.sequential import Pool
-    >>> Pool("mean", axes=(0, 1))
-    Pool('mean', axes=(0, 1))
+    >>> import numpy as np
+    >>> from conv1x1 import Conv1x1, Pool, Sequential
+    >>> net = Sequential([Conv1x1(np.ones((16, 192)), activation="relu"), Pool("mean"), Conv1x1(np.ones((10, 16)))])
+    >>> net(np.ones((8, 28, 28, 192), np.float32)).shape
+    (8, 10)
     """
 
     __slots__ = ()
@@ -291,8 +291,8 @@ class Sequential:
     Parameters
     ----------
     elements : list
-        Layers, `Conv1x1`, of which the first may have a stride; `ArgMax` as the last; and other chains. Or `QConv1x1`
-        layers, which hand on their bytes as they are.
+        Layers, `Conv1x1`, of which the first may have a stride; `LayerNorm`, `Softmax`, one `Pool`, and `ArgMax` as the
+        last; and other chains. Or `QConv1x1` layers, which hand on their bytes as they are, and `ArgMax`.
     skip : bool, default False
         Add the chain's own x to the sums of its last layer, as the residual of `Conv1x1`: before the activation.
     channel_axis : int, optional
@@ -360,7 +360,9 @@ class Sequential:
         if len(spec.steps) == 1 and isinstance(elements[0], Layer) and spec.band_names is None:
             return elements[0](x, out=out, threads=threads)
         a, out, threads, finish = checks.call(spec, x, out, threads)
-        y = _through(spec, a, out, threads)
+        from .strips import through
+
+        y = through(spec, a, out, threads)
         return y if finish is None else finish(y)
 
     def plan(self, x: ArrayLike, threads: int | None = None) -> dict[str, Any]:
@@ -387,12 +389,9 @@ class Sequential:
         """
         spec = Sequential._spec.__get__(self)
         a, _, threads, _ = checks.call(spec, x, None, threads)
-        place = checks.place(spec, a)
-        types = checks.types(spec, a, a.shape[place.position], None)
-        strip = next(_strips(spec, a, place), ((), ()))[0]
-        given = [a[strip], *_rooms(spec, a[strip], place, types)]
-        layers = [(s.element, g) for s, g in zip(spec.steps, given, strict=True) if isinstance(s.element, Layer)]
-        return {"strip": given[0].shape, "elements": [layer.plan(pixels, threads) for layer, pixels in layers]}
+        from .strips import planned
+
+        return planned(spec, a, threads)
 
     def _outline(self, x: Any) -> Outline:
         """What comes of an x of another library, once its channels are sure to be those of the chain."""
@@ -526,8 +525,8 @@ def _elements(given: Any) -> tuple[Element, ...]:
         elif isinstance(e, (str, tuple)) or callable(e):
             hint = ': an activation goes to the layer before it, as in Conv1x1(w, bias, activation="relu")'
         raise TypeError(
-            f"element {i} is {' '.join(spelled(e).split())}; expected Conv1x1 or QConv1x1, ArgMax or another "
-            f"Sequential{hint}"
+            f"element {i} is {' '.join(spelled(e).split())}; expected Conv1x1 or QConv1x1, LayerNorm, Softmax, Pool, "
+            f"ArgMax or another Sequential{hint}"
         )
     return found
 
@@ -587,67 +586,6 @@ def _classes(steps: tuple[checks.Step, ...]) -> int | None:
     if last.element.labels is not None:
         return len(last.element.labels)
     return next((s.channels for s in reversed(before) if s.channels is not None), None)
-
-
-# --------------------------------------------------------------------------------------------------- calls
-
-
-def _strips(spec: checks.Spec, x: Array, place: checks.Place) -> Iterator[tuple[tuple[slice, ...], tuple[Any, ...]]]:
-    """Boxes of pixels, of x and of the result, so small that all that lies between fits a cache."""
-    position = place.position
-    grid = geometry.result_shape(x, position, place.stride, 1, True)
-    widths = [s.channels or x.shape[position] for s in spec.steps[:-1]]
-    most = max(1, _STRIP // max(1, x.shape[position] + sum(widths)))
-    sides, inner = [*grid], math.prod(grid)
-    for axis in geometry.memory_order(x):
-        if inner <= most:
-            break
-        inner //= grid[axis]
-        sides[axis] = max(1, most // inner)
-    whole = [] if spec.steps[-1].drops else [slice(None)]
-    for corner in itertools.product(*(range(0, n, side) for n, side in zip(grid, sides, strict=True) if side)):
-        box = [slice(i, min(n, i + side)) for n, i, side in zip(grid, corner, sides, strict=True)]
-        of_x = [slice(s.start * n, (s.stop - 1) * n + 1) for s, n in zip(box, place.stride, strict=True)]
-        of_x[position] = slice(None)
-        yield tuple(of_x), (*box[:position], *whole, *box[position + 1 :], ...)
-
-
-def _through(spec: checks.Spec, x: Array, out: Array | None, threads: int | None) -> Array:
-    """A call: all elements, one after another, over strips of pixels."""
-    place = checks.place(spec, x)
-    types = checks.types(spec, x, x.shape[place.position], out)
-    y = out
-    if y is None or np.may_share_memory(x, y):
-        y = geometry.empty_as(x, place.shape, types[-1], place.gone)
-    between: dict[tuple[int, ...], list[Array]] = {}
-    for of_x, of_y in _strips(spec, x, place) if y.size else ():
-        pixels = x[of_x]
-        if pixels.shape not in between:
-            between[pixels.shape] = _rooms(spec, pixels, place, types)
-        given = [pixels, *between[pixels.shape]]
-        for i, step in enumerate(spec.steps):
-            to = given[i + 1] if i + 1 < len(given) else y[of_y]
-            if isinstance(step.element, ArgMax):
-                index: Any = given[i].argmax(place.position)
-                to[...] = index if step.element.labels is None else step.element.labels[index]
-            elif isinstance(step.element, Step):
-                raise NotImplementedError(f"{step.element!r} is no step of the core yet")
-            else:
-                residual = {} if step.adds is None else {"residual": given[step.adds]}
-                step.element(given[i], out=to, threads=threads, **residual)
-    if out is not None and y is not out:
-        out[...] = y
-    return y if out is None else out
-
-
-def _rooms(spec: checks.Spec, pixels: Array, place: checks.Place, types: list[np.dtype[Any]]) -> list[Array]:
-    """What every step but the last one has for its results of a strip."""
-    position, rooms = place.position, []
-    shape = [*geometry.result_shape(pixels, position, place.stride, pixels.shape[position], True)]
-    for step, dtype in zip(spec.steps[:-1], types, strict=False):
-        shape[position] = step.channels or shape[position]
-        rooms.append(geometry.empty_as(pixels, tuple(shape), dtype))
-    return rooms
 
 
 # -------------------------------------------------------------------------------------------------- in words

@@ -51,7 +51,7 @@ def spec(
     )
     made = Spec(
         matrix,
-        None if bias is None else _one_each(given, bias, "bias", len(matrix), "filter"),
+        None if bias is None else one_each(given, bias, "bias", len(matrix), "filter"),
         channel_axis,
         keep,
         geometry.stride(stride_),
@@ -61,12 +61,12 @@ def spec(
     )
     if center is not None:
         off = weights.numbers(center, "center")
-        made = made._replace(center=_one_each(center, off, "center", matrix.shape[1] * groups, "channel"))
+        made = made._replace(center=one_each(center, off, "center", matrix.shape[1] * groups, "channel"))
     check_complex(made)
     return made
 
 
-def _one_each(given: Any, a: Array, name: str, count: int, of: str) -> Array:
+def one_each(given: Any, a: Array, name: str, count: int, of: str) -> Array:
     """What was given as the array `a`, once it is one number for each filter, or channel."""
     if a.shape != (count,):
         hint = f": pass np.ravel({name})" if a.size == count else ""

@@ -201,26 +201,19 @@ def layer_norm(
     if np.ndim(channels) == 1 and weight is None:
         raise TypeError("LayerNorm takes the number of channels first: LayerNorm(len(weight), weight, bias)")
     channels = positive_int(channels, "channels")
-    found = [_one_each(a, name, channels) for a, name in ((weight, "weight"), (bias, "bias"))]
+    found: list[Any] = []
+    for value, name in ((weight, "weight"), (bias, "bias")):
+        a = None if value is None else weights.numbers(value, name)
+        if a is not None and is_complex(a.dtype):
+            raise TypeError(f"{name} must hold real numbers, got {a.dtype}")
+        found.append(None if a is None else floats.one_each(value, a, name, channels, "channel"))
     try:
         eps = float(eps)
     except (TypeError, ValueError):
         raise TypeError(f"eps must be a number ≥ 0, got {spelled(eps)}") from None
     if not 0 <= eps < np.inf:
         raise ValueError(f"eps must be ≥ 0 and finite, got {eps:g}")
-    return channels, *found, eps
-
-
-def _one_each(value: ArrayLike | None, name: str, channels: int) -> Array | None:
-    if value is None:
-        return None
-    a = weights.numbers(value, name)
-    if is_complex(a.dtype):
-        raise TypeError(f"{name} must hold real numbers, got {a.dtype}")
-    if a.shape != (channels,):
-        hint = f": pass np.ravel({name})" if a.size == channels else ""
-        raise ValueError(f"{name} has shape {a.shape}, expected ({channels},), one number a channel{hint}")
-    return np.ascontiguousarray(a)
+    return channels, found[0], found[1], eps
 
 
 def pool(kind: Any, axes: Any) -> tuple[str, tuple[int, ...] | None]:

@@ -17,6 +17,7 @@ from ..checks.arrays import Array, ArrayLike
 from ..layers import Layer
 from ..reference.chains import first, one_step
 from ..reference.floats import exact
+from ..strips import through
 from .calculation import (
     COLUMNS,
     activated,
@@ -200,7 +201,7 @@ def _stations(spec: checks.Spec, region: Array, place: checks.Place, filter: Any
         e = step.element
         residual = None if step.adds is None else stations[step.adds].given
         if isinstance(e, chains.Pool):
-            so_far = chains._through(spec._replace(steps=spec.steps[: i + 1]), region, None, None)
+            so_far = through(spec._replace(steps=spec.steps[: i + 1]), exact(region, False), None, None)
             count = counted(math.prod(region.shape[axis] for axis in place.pooled), "pixel")
             lines = [(e.kind, f"over {count}, of which this one has {_few(numbers, 2, 1)}")]
             stations.append(Station(repr(e), ("Pool", e.kind), numbers, exact(np.ravel(so_far), False), lines, None))
