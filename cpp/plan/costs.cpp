@@ -59,15 +59,22 @@ double move_cycles(const Costs& costs, Moved moved, size_t size, bool converts) 
   return cycles + (converts ? costs.conversion : 0);
 }
 
-double forecast_microseconds(const Costs& costs, const Problem& p) {
-  const double flop = 2 * static_cast<double>(p.pixels * p.halves) * static_cast<double>(p.in_channels) *
-                      static_cast<double>(p.out_channels) * static_cast<double>(p.groups);
+double forecast_microseconds(const Costs& costs, const Problem& p, const Candidate& candidate) {
+  const double pixels = static_cast<double>(p.pixels * p.halves * p.groups),
+               weights = static_cast<double>(p.groups * p.in_channels * p.out_channels);
   const double bytes =
-      static_cast<double>(p.pixels * p.halves * p.groups) *
-          static_cast<double>(p.in_channels * size_of(p.x.dtype) + p.out_channels * size_of(p.y.dtype)) +
-      static_cast<double>(p.groups * p.in_channels * p.out_channels * size_of(p.arithmetic));
-  return flop / (p.arithmetic == DType::int32 ? costs.integer_flop_in_microsecond : costs.flop_in_microsecond) +
-         bytes / costs.bytes_in_microsecond;
+      pixels * static_cast<double>(p.in_channels * size_of(p.x.dtype) + p.out_channels * size_of(p.y.dtype)) +
+      weights * static_cast<double>(size_of(p.arithmetic));
+  const double work =
+      candidate.method == Method::multiply
+          ? static_cast<double>(p.groups * p.halves) * candidate.cycles / costs.cycles_in_microsecond
+          : 2 * pixels * static_cast<double>(p.in_channels * p.out_channels) / costs.flop_in_microsecond;
+  return work + bytes / costs.bytes_in_microsecond;
+}
+
+int worth_threads(const Costs& costs, double microseconds, int most) {
+  return microseconds < most * costs.worth_threads ? std::max(1, static_cast<int>(microseconds / costs.worth_threads))
+                                                   : most;
 }
 
 }  // namespace conv1x1

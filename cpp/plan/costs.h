@@ -5,6 +5,7 @@
 
 #include "call/problem.h"
 #include "kernels/kernel.h"
+#include "plan/candidates.h"
 #include "system/costs.h"
 
 namespace conv1x1 {
@@ -43,7 +44,10 @@ enum class Moved : unsigned char {
 // Cycles for each element, of that size while it is moved.
 double move_cycles(const Costs&, Moved, size_t size, bool converts);
 
-// A rough forecast for one thread.
-double forecast_microseconds(const Costs&, const Problem&);
+// A rough forecast for one thread: within a third of what most calls take, and of twice what nearly all do.
+double forecast_microseconds(const Costs&, const Problem&, const Candidate&);
+
+// How many threads work that takes one so long is worth, no more than `most`.
+int worth_threads(const Costs&, double microseconds, int most);
 
 }  // namespace conv1x1

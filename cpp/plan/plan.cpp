@@ -1,5 +1,7 @@
 #include "plan/plan.h"
 
+#include <algorithm>
+
 #include "call/order.h"
 #include "call/types.h"
 #include "plan/candidates.h"
@@ -60,7 +62,17 @@ std::vector<Plan> plans_to_try(const Problem& p, const Machine& machine, int max
   const DefaultArithmetic arithmetic_mode;
   std::vector<Plan> plans = {complete(p, machine, max_threads, choose(p, machine))};
   if (plans[0].tiles == 0 || machine.only.restricts()) return plans;
-  for (const Candidate& candidate : rivals(p, machine, plans[0]))
+  const Plan own = plans[0];
+  const double worth = machine.costs.worth_threads;
+  const auto with_threads = [&](int threads) {
+    Machine eager = machine;
+    eager.costs.worth_threads = 0;
+    plans.push_back(complete(p, eager, threads, own));
+  };
+  const int fewer = own.threads / 2, more = std::min(2 * own.threads, max_threads);
+  if (fewer > 0 && own.microseconds < 4 * worth * own.threads) with_threads(fewer);
+  if (more > own.threads && own.microseconds > worth / 3 * more) with_threads(more);
+  for (const Candidate& candidate : rivals(p, machine, own))
     if (plans.size() < most) plans.push_back(complete(p, machine, max_threads, candidate));
   return plans;
 }

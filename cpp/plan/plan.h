@@ -38,9 +38,9 @@ Plan make_plan(const Problem&, const Machine&, int max_threads);
 // The same for a candidate of the problem's.
 Plan make_plan(const Problem&, const Machine&, int max_threads, const Candidate&);
 
-// Those worth trying on real calls (trials.h), `most` at most: make_plan's own first, then the ones that are forecast
-// to take little longer, the shortest first. Where the machine is restricted, its own alone. None wants weights packed
-// in a second way, unless that is soon done and takes little memory.
+// Those worth trying on real calls (trials.h), `most` at most: make_plan's own first; the same with half and twice the
+// threads, where that is close; then others that are forecast to take little longer, the shortest first. Where the
+// machine is restricted, its own alone. None wants weights packed in a second way, unless that takes little memory.
 std::vector<Plan> plans_to_try(const Problem&, const Machine&, int max_threads, size_t most);
 
 }  // namespace conv1x1

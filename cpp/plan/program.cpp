@@ -168,7 +168,7 @@ class Chain {
       if (!whole.family || granule_of(plan) > granule_of(whole)) static_cast<Candidate&>(whole) = plan;
       tile = std::min(tile, plan.tile_pixels);
       multiply_adds += p.groups * p.out_channels * p.in_channels;
-      program.microseconds += forecast_microseconds(costs, p);
+      program.microseconds += plan.microseconds;
     }
     whole.table = machine_.table;
     whole.stage_x = whole.scratch_y = false;
@@ -177,7 +177,7 @@ class Chain {
     tile = std::min(tile, std::max<size_t>(held / granule, 1) * granule);
     const size_t longest = machine_.table->isa == Isa::portable ? costs.longest_portable_unit : costs.longest_unit;
     tile = std::min(tile, std::max<size_t>(longest / std::max<size_t>(multiply_adds, 1), 1));
-    program.threads = program.microseconds < costs.worth_threads ? 1 : max_threads;
+    program.threads = worth_threads(costs, program.microseconds, max_threads);
     const size_t wanted = static_cast<size_t>(program.threads) * costs.units_for_thread;
     if (program.threads > 1) tile = std::min(tile, round_up(ceil_div(call_.pixels, wanted), granule));
     choose_pixels(whole, call_, costs, tile);

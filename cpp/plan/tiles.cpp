@@ -150,8 +150,8 @@ void choose_tiles(Plan& plan, const Problem& p, const Machine& machine, int max_
   const Costs& costs = machine.costs;
   choose_channel_block(plan, p, costs);
   size_t tile = choose_for_caches(plan, p, costs);
-  plan.microseconds = forecast_microseconds(costs, p);
-  plan.threads = plan.microseconds < costs.worth_threads ? 1 : max_threads;
+  plan.microseconds = forecast_microseconds(costs, p, plan);
+  plan.threads = worth_threads(costs, plan.microseconds, max_threads);
   if (plan.threads > 1) tile = choose_for_threads(plan, p, costs, tile);
   choose_pixels(plan, p, costs, tile);
   cut_units(plan, p, costs);

@@ -17,7 +17,7 @@ namespace py = pybind11;
 
 // Below these, giving up the GIL costs more than another thread could gain: of a call's forecast, and of integers that
 // are looked through.
-constexpr double microseconds_worth_releasing = 20;
+constexpr double microseconds_worth_releasing = 10;
 constexpr size_t elements_worth_releasing = size_t{1} << 17;
 
 // Runs what may end this thread: while the interpreter is on its way out, Python before 3.14 ends a daemon thread where

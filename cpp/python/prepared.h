@@ -8,6 +8,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -51,7 +52,7 @@ class Turn {
     if (prepared.tunes) take_turn();
   }
   ~Turn() {
-    if (microseconds_ >= 0) prepared_.tried->trials.took(candidate_, microseconds_);
+    if (nanoseconds_ >= 0) report();
   }
   Turn(const Turn&) = delete;
   Turn& operator=(const Turn&) = delete;
@@ -65,13 +66,14 @@ class Turn {
 
  private:
   void take_turn();
+  void report();
   bool run_timed(const Data&, const Layer&, bool (*stop)(void*), void* stop_context);
 
   Prepared& prepared_;
   const Program* program_;
   size_t candidate_ = 0;
   bool timed_ = false;
-  double microseconds_ = -1;
+  int64_t nanoseconds_ = -1;
 };
 
 // One convolution of real numbers: all that its program depends on. Of the arrays that is types, shapes and

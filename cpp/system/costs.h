@@ -29,9 +29,11 @@ struct Costs {
   double straight_move = 0.15, every_second_move = 0.55, turned_move[3] = {0.4, 0.7, 1.7}, other_move = 1.9;
   double conversion = 0.15;
 
-  // Of a whole call, for the forecast.
-  double flop_in_microsecond = 80e3, integer_flop_in_microsecond = 320e3, bytes_in_microsecond = 40e3;
-  double worth_threads = 60;  // microseconds of work, below which waking another thread costs more than it brings
+  // Of a whole call, for the forecast: the cycles above, of which loads and multiply-adds count more than they take;
+  // and where no cycles are known, operations. The bytes of all arrays come on top.
+  double cycles_in_microsecond = 5000;
+  double flop_in_microsecond = 80e3, bytes_in_microsecond = 40e3;
+  double worth_threads = 16;  // microseconds of work for each thread: with less, waking it costs more than it brings
 
   // Of plans that are tried on real calls: how many times the shortest forecast theirs may be, and what panels for
   // them alone may take.

@@ -171,7 +171,21 @@ Costs x86_costs(const X86& answers) {
   Costs costs;
   const bool amd = answers.vendor.b == 0x68747541u;  // "Auth"
   const unsigned version = answers.one.a, family = ((version >> 8) & 0xf) + ((version >> 20) & 0xff);
-  if (amd && family == 0x19) costs.wide_fma = 1;  // Zen 4 takes 64 bytes in two turns
+  if (amd && family == 0x19) costs.wide_fma = 1;       // Zen 4 takes 64 bytes in two turns
+  const bool intel = answers.vendor.b == 0x756e6547u;  // "Genu"
+  if (intel && bit(answers.seven.c, 8)) {              // GFNI, since Ice Lake; fitted on a Sapphire Rapids
+    costs.load = 1.76;
+    costs.straddle = 1.2;
+    costs.broadcast = 0.52;
+    costs.overlap = 1;
+    costs.filter_byte = 0.003;
+    costs.pixel_byte = 0.057;
+    costs.call = 10;
+    costs.finish = 6.6;
+    costs.straight_move = 0.36;
+    costs.turned_move[2] = 1;
+    costs.cycles_in_microsecond = 7000;
+  }
   const unsigned l2_kib = answers.l2.c >> 16;
   if (l2_kib) costs.l2_bytes = size_t{l2_kib} << 10;
   return costs;

@@ -125,6 +125,12 @@ void test_dispatch() {
     check(costs.fma == 0.5 && costs.wide_fma == (pairs ? 1 : 0.5), "what a fused multiply-add costs");
     check(costs.l2_bytes == 512 << 10, "what the second-level cache holds");
   }
+  for (const unsigned vendor : {amd, intel}) {
+    X86 answers{};
+    answers.vendor.b = vendor;
+    answers.seven.c = 1u << 8;  // GFNI
+    check((x86_cpu(answers).costs.cycles_in_microsecond == 7000) == (vendor == intel), "what Intel's processors cost");
+  }
   check(x86_cpu(X86{}).costs.l2_bytes == 1 << 20, "what the cache of a processor holds that says nothing of it");
 }
 
@@ -934,6 +940,35 @@ void test_trials() {
   check(left_behind.next() == 1, "what comes late changes nothing");
 }
 
+// Threads: as many as the work is worth, no more than are allowed; and where that is close, others are tried.
+void test_threads_that_the_work_is_worth() {
+  for (const KernelTable* table : fused_tables()) {
+    Machine machine{table, {}, cpu().costs};
+    const std::string on = std::string(" on ") + isa_name(table->isa);
+    for (const size_t pixels : {1, 100, 1000, 10000, 1000000}) {
+      for (const size_t filters : {4, 40, 400}) {
+        const ptrdiff_t n = static_cast<ptrdiff_t>(pixels), k = static_cast<ptrdiff_t>(filters);
+        const ptrdiff_t x_shape[] = {n, 64}, y_shape[] = {n, k}, x_strides[] = {64 * 4, 4}, y_strides[] = {k * 4, 4};
+        const size_t steps[] = {1, 1};
+        const Problem problem =
+            make_problem(DType::float32, {nullptr, DType::float32, false, 2, x_shape, x_strides},
+                         {nullptr, DType::float32, false, 2, y_shape, y_strides}, nullptr, 1, true, steps, 1, filters);
+        const double alone = make_plan(problem, machine, 1).microseconds;
+        for (const int most : {1, 2, 7, 64}) {
+          const Plan plan = make_plan(problem, machine, most);
+          const double share = alone / plan.threads, worth = machine.costs.worth_threads;
+          check(plan.threads >= 1 && plan.threads <= most, "no more threads than are allowed" + on);
+          check(plan.threads == 1 || share >= worth, "threads that each have enough to do" + on);
+          check(plan.threads == most || share < 2 * worth, "all threads that have enough to do" + on);
+          for (const Plan& tried : plans_to_try(problem, machine, most, 8))
+            check(tried.threads >= 1 && tried.threads <= most && tried.threads <= 2 * plan.threads,
+                  "threads that are tried" + on);
+        }
+      }
+    }
+  }
+}
+
 // The plans that calls take turns with: few, the model's own first, no two alike, and all with its bits.
 void test_plans_to_try() {
   for (const KernelTable* table : fused_tables()) {
@@ -987,6 +1022,7 @@ int main(int count, char** arguments) {
   if (count <= 3) test_forks();  // an emulator of one process does not survive them
   test_stop();
   test_trials();
+  test_threads_that_the_work_is_worth();
   test_plans_to_try();
   test_chain();
   test_places_of_a_chain();
