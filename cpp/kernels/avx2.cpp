@@ -151,6 +151,7 @@ constexpr KernelTable table() {
   offer_moves(t);
   offer_own(t);
   offer_vectors<F32x8, F64x4, true>(t);
+  offer_steps<F32x8>(t, DType::float32), offer_steps<F64x4>(t, DType::float64);
   t.multiply_adds[index(Operand::int16_pairs)] = multiply_adds<Pairsx8>;
   t.multiply_adds_flop[index(Operand::int16_pairs)] = multiply_adds_flop<Pairsx8, 2>;
   return t;

@@ -121,6 +121,7 @@ constexpr KernelTable table() {
   t.families = families;
   t.family_count = sizeof(families) / sizeof(families[0]);
   offer_vectors<F32x16, F64x8, true>(t);
+  offer_steps<F32x16>(t, DType::float32);
   t.multiply_adds[index(Operand::int16_pairs)] = multiply_adds<Pairsx16>;
   t.multiply_adds_flop[index(Operand::int16_pairs)] = multiply_adds_flop<Pairsx16, 2>;
   return t;

@@ -81,6 +81,7 @@ constexpr KernelTable table() {
   t.convert[index(DType::float16)][index(DType::float32)] = widen_halves;
   t.convert[index(DType::float32)][index(DType::float16)] = narrow_to_halves;
   offer_vectors<F32x4, F64x2, true>(t);
+  offer_steps<F32x4>(t, DType::float32), offer_steps<F64x2>(t, DType::float64);
   t.few_filters[1] = few_filters_of_doubles;
   t.multiply_adds[index(Operand::int16_pairs)] = multiply_adds<Pairsx4>;
   t.multiply_adds_flop[index(Operand::int16_pairs)] = multiply_adds_flop<Pairsx4, 2>;

@@ -148,9 +148,8 @@ constexpr KernelTable table() {
   t.family_count = sizeof(families<Fused>) / sizeof(families<Fused>[0]);
   offer_moves(t);
   offer_vectors<Vector<float, Fused>, Vector<double, Fused>, Fused>(t);
-  // These multiply and add nothing: one of each is enough.
-  t.softmax[0] = softmax<Vector<float, true>>, t.softmax[1] = softmax<Vector<double, true>>;
-  t.arg_max[0] = arg_max<Vector<float, true>>, t.arg_max[1] = arg_max<Vector<double, true>>;
+  offer_steps<Vector<float, true>>(t, DType::float32), offer_steps<Vector<double, true>>(t, DType::float64);
+  if (!Fused) t.layer_norm[0] = layer_norm<Vector<float, false>>, t.layer_norm[1] = layer_norm<Vector<double, false>>;
   t.multiply_adds[index(Operand::int16_pairs)] = multiply_adds<Pairsx4>;
   t.multiply_adds_flop[index(Operand::int16_pairs)] = multiply_adds_flop<Pairsx4, 2>;
   return t;

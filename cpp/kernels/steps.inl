@@ -11,6 +11,8 @@
 namespace conv1x1 {
 namespace {
 
+constexpr size_t few = 32;  // channels
+
 inline float root(float v) { return __builtin_sqrtf(v); }
 inline double root(double v) { return __builtin_sqrt(v); }
 
@@ -30,16 +32,28 @@ struct Walked {
   static constexpr size_t slots = Channels ? partials / V::width : partials;  // vectors of partial sums
   static constexpr ptrdiff_t size = sizeof(T);
 
-  Walked(const OverChannels& a, size_t pixel)
-      : x(a.x + static_cast<ptrdiff_t>(pixel) * (Channels ? a.x_pixel : size)),
-        y(a.y + static_cast<ptrdiff_t>(pixel) * (Channels ? a.y_pixel : size)),
+  Walked(const OverChannels& a, ptrdiff_t result_pixel)
+      : x(a.x),
+        y(a.y),
+        x_pixel(a.x_pixel),
+        y_pixel(result_pixel),
         x_step(Channels ? ptrdiff_t(V::width) * size : a.x_channel),
         y_step(Channels ? ptrdiff_t(V::width) * size : a.y_channel),
-        steps(Channels ? (a.channels + V::width - 1) / V::width : a.channels),
-        on(Channels                      ? (a.channels - 1) % V::width + 1
-           : a.pixels - pixel < V::width ? a.pixels - pixel
-                                         : V::width),
-        mask(V::mask(on)) {}
+        steps(Channels ? (a.channels + V::width - 1) / V::width : a.channels) {
+    set_on(Channels ? (a.channels - 1) % V::width + 1 : V::width);
+    T most[V::width];
+    for (size_t i = 0; i < V::width; ++i) most[i] = static_cast<T>(i < on ? __builtin_inf() : -__builtin_inf());
+    cap = V::load(reinterpret_cast<const char*>(most));
+  }
+
+  void set_on(size_t n) {
+    on = n;
+    mask = V::mask(n);
+  }
+  void pass(size_t pixels) {
+    x += static_cast<ptrdiff_t>(pixels) * x_pixel;
+    y += static_cast<ptrdiff_t>(pixels) * y_pixel;
+  }
 
   bool whole(size_t i) const { return on == V::width || (Channels && i + 1 < steps); }
   static Reg load(const char* p, bool all, const typename V::Mask& m) { return all ? V::load(p) : V::load(p, m); }
@@ -50,15 +64,8 @@ struct Walked {
     whole(i) ? V::store(p, r) : V::store(p, r, mask);
   }
 
-  // The same with −∞ for channels that are not there.
-  Reg filled(size_t i) const {
-    Reg r = load(i);
-    if (!Channels || whole(i)) return r;
-    T numbers[V::width];
-    V::store(reinterpret_cast<char*>(numbers), r);
-    for (size_t j = on; j < V::width; ++j) numbers[j] = T(-__builtin_inf());
-    return V::load(reinterpret_cast<const char*>(numbers));
-  }
+  // The same with −∞, or another NaN beside one, for channels that are not there.
+  Reg filled(size_t i) const { return !Channels || whole(i) ? load(i) : V::min(cap, load(i)); }
 
   // Calls f(i, slot) for every step and the partial sums that it goes to.
   template <class F>
@@ -76,9 +83,12 @@ struct Walked {
     }
   }
 
-  // + a · b where numbers are on.
-  Reg added(size_t i, Reg a, Reg b, Reg sum) const {
-    return !Channels || whole(i) ? V::fma(a, b, sum) : V::fma(a, b, sum, mask);
+  // + r, and + r · r, where numbers are on.
+  Reg added(size_t i, Reg r, Reg sum) const {
+    return !Channels || whole(i) ? V::add(r, sum) : V::fma(r, of_all(1), sum, mask);
+  }
+  Reg squared(size_t i, Reg r, Reg sum) const {
+    return !Channels || whole(i) ? V::fma(r, r, sum) : V::fma(r, r, sum, mask);
   }
 
   // The sum of 16 partial ones, in every number.
@@ -95,20 +105,60 @@ struct Walked {
 
   const char* x;
   char* y;
-  ptrdiff_t x_step, y_step;
+  ptrdiff_t x_pixel, y_pixel, x_step, y_step;
   size_t steps, on;
   typename V::Mask mask;
+  Reg cap;  // of what is in the last step of channels
 };
+
+// Few channels are taken apart first, as many pixels at a time as a vector has numbers: they would fill none.
+template <class V, template <class, bool> class Step>
+inline void over_few_channels(const OverChannels& a) {
+  using T = typename V::Scalar;
+  constexpr ptrdiff_t size = sizeof(T);
+  alignas(64) T block[few * V::width];
+  OverChannels part = a;
+  part.x = reinterpret_cast<const char*>(block);
+  part.x_channel = part.y_channel = ptrdiff_t(V::width) * size;
+  if (Step<V, false>::in_place) part.y = reinterpret_cast<char*>(block);
+  Walked<V, false> w(part, Step<V, false>::result_pixel(part));
+  for (size_t p = 0; p < a.pixels; p += V::width) {
+    const size_t n = a.pixels - p < V::width ? a.pixels - p : V::width;
+    const auto each = [&](const char* data, ptrdiff_t pixel, auto fn) {
+      for (size_t j = 0; j < n; ++j) {
+        const char* from = data + static_cast<ptrdiff_t>(p + j) * pixel;
+        for (size_t c = 0; c < a.channels; ++c) fn(from + static_cast<ptrdiff_t>(c) * size, block[c * V::width + j]);
+      }
+    };
+    w.set_on(n);
+    each(a.x, a.x_pixel, [](const char* from, T& to) { to = at<T>(from)->value; });
+    Step<V, false>::run(part, w);
+    if (Step<V, false>::in_place)
+      each(a.y, a.y_pixel, [](const char* to, T& from) { at<T>(const_cast<char*>(to))->value = from; });
+    else
+      w.y += static_cast<ptrdiff_t>(n) * w.y_pixel;
+  }
+}
 
 template <class V, template <class, bool> class Step>
 inline void over_channels(const OverChannels& a) {
-  using T = typename V::Scalar;
   if (a.channels == 0) return;
-  if (a.x_channel == ptrdiff_t(sizeof(T)) && a.y_channel == ptrdiff_t(sizeof(T))) {
-    for (size_t p = 0; p < a.pixels; ++p) Step<V, true>::run(a, p);
-  } else {
-    for (size_t p = 0; p < a.pixels; p += V::width) Step<V, false>::run(a, p);
+  if (a.x_channel != ptrdiff_t(sizeof(typename V::Scalar)) || a.y_channel != a.x_channel) {
+    Walked<V, false> w(a, Step<V, false>::result_pixel(a));
+    for (size_t left = a.pixels; left > 0;) {
+      const size_t n = left < V::width ? left : V::width;
+      if (n < V::width) w.set_on(n);
+      Step<V, false>::run(a, w);
+      w.pass(n);
+      left -= n;
+    }
+    return;
   }
+  if constexpr (Step<V, true>::turns_few) {
+    if (a.channels <= few) return over_few_channels<V, Step>(a);
+  }
+  Walked<V, true> w(a, Step<V, true>::result_pixel(a));
+  for (size_t p = 0; p < a.pixels; ++p, w.pass(1)) Step<V, true>::run(a, w);
 }
 
 template <class V, bool Channels>
@@ -117,8 +167,10 @@ struct Softmax {
   using T = typename V::Scalar;
   using Reg = typename V::Reg;
 
-  static void run(const OverChannels& a, size_t pixel) {
-    const W w(a, pixel);
+  static constexpr bool turns_few = true, in_place = true;
+  static ptrdiff_t result_pixel(const OverChannels& a) { return a.y_pixel; }
+
+  static void run(const OverChannels&, const W& w) {
     Reg most = w.filled(0);
     for (size_t i = 1; i < w.steps; ++i) most = V::max(most, w.filled(i));  // NaN or not: it comes back below
     if (Channels) most = W::of_all(largest_of(most));
@@ -158,18 +210,17 @@ struct LayerNorm {
   using T = typename V::Scalar;
   using Reg = typename V::Reg;
 
-  static void run(const OverChannels& a, size_t pixel) {
-    const W w(a, pixel);
-    const Reg one = W::of_all(1), count = W::of_all(static_cast<T>(a.channels));
+  static constexpr bool turns_few = false;
+  static ptrdiff_t result_pixel(const OverChannels& a) { return a.y_pixel; }
+
+  static void run(const OverChannels& a, const W& w) {
+    const Reg count = W::of_all(static_cast<T>(a.channels));
     Reg sums[W::slots];
     for (Reg& sum : sums) sum = V::zero();
-    w.each([&](size_t i, size_t slot) { sums[slot] = w.added(i, w.load(i), one, sums[slot]); });
+    w.each([&](size_t i, size_t slot) { sums[slot] = w.added(i, w.load(i), sums[slot]); });
     const Reg mean = W::joined(sums) / count;
     for (Reg& sum : sums) sum = V::zero();
-    w.each([&](size_t i, size_t slot) {
-      const Reg off = w.load(i) - mean;
-      sums[slot] = w.added(i, off, off, sums[slot]);
-    });
+    w.each([&](size_t i, size_t slot) { sums[slot] = w.squared(i, w.load(i) - mean, sums[slot]); });
     const Reg scale = reciprocal_root(W::joined(sums) / count + W::of_all(static_cast<T>(a.eps)));
     for (size_t i = 0; i < w.steps; ++i) {
       Reg y = (w.load(i) - mean) * scale;
@@ -210,8 +261,10 @@ struct ArgMax {
   using Integers = decltype(Reg{} > Reg{});
   using Integer = decltype(+Integers{}[0]);
 
-  static void run(const OverChannels& a, size_t pixel) {
-    const W w(a, pixel);
+  static constexpr bool turns_few = true, in_place = false;
+  static ptrdiff_t result_pixel(const OverChannels&) { return sizeof(int32_t); }
+
+  static void run(const OverChannels&, const W& w) {
     Reg most = w.filled(0);
     Integers at{};
     for (size_t i = 1; i < w.steps; ++i) {
@@ -220,7 +273,7 @@ struct ArgMax {
       most = larger ? r : most;
       at = larger ? Integers{} + static_cast<Integer>(i) : at;
     }
-    int32_t* const index = reinterpret_cast<int32_t*>(a.y) + pixel;
+    int32_t* const index = reinterpret_cast<int32_t*>(w.y);
     if (!Channels) {
       for (size_t j = 0; j < w.on; ++j) index[j] = static_cast<int32_t>(at[j]);
       return;

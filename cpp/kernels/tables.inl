@@ -60,6 +60,7 @@ constexpr void offer_moves(KernelTable& t) {
   t.largest[index(DType::uint32)] = largest<uint32_t>;
   t.largest[index(DType::float64)] = largest<double>;
   t.add[0] = add<float>, t.add[1] = add<double>;
+  t.pool[0] = pool<float>, t.pool[1] = pool<double>;
   t.center[index(DType::float32)][0] = center<float, float>,
   t.center[index(DType::float64)][1] = center<double, double>;
   t.center[index(DType::uint8)][0] = center<uint8_t, float>, t.center[index(DType::int8)][0] = center<int8_t, float>;
@@ -67,15 +68,19 @@ constexpr void offer_moves(KernelTable& t) {
   t.center[index(DType::int16)][0] = center<int16_t, float>;
 }
 
+// The steps of chains, for sums of a vector type's numbers.
+template <class V>
+constexpr void offer_steps(KernelTable& t, DType sums) {
+  t.softmax[index(sums)] = softmax<V>;
+  t.layer_norm[index(sums)] = layer_norm<V>;
+  t.arg_max[index(sums)] = arg_max<V>;
+}
+
 // The kernels of float sums, with vector types F and D.
 template <class F, class D, bool Fused>
 constexpr void offer_vectors(KernelTable& t) {
   t.fused = Fused;
   t.activate[0] = activate_bytes<float>, t.activate[1] = activate_bytes<double>;
-  t.softmax[0] = softmax<F>, t.softmax[1] = softmax<D>;
-  t.layer_norm[0] = layer_norm<F>, t.layer_norm[1] = layer_norm<D>;
-  t.arg_max[0] = arg_max<F>, t.arg_max[1] = arg_max<D>;
-  t.pool[0] = pool<float>, t.pool[1] = pool<double>;
   t.few_filters[0] = few_filters<F>, t.few_filters[1] = few_filters<D>;
   t.few_filters_lanes[0] = few_filters_lanes<F>, t.few_filters_lanes[1] = few_filters_lanes<D>;
   t.few_channels[0] = few_channels<float, Fused>, t.few_channels[1] = few_channels<double, Fused>;

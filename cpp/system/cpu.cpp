@@ -43,6 +43,11 @@ KernelTable avx512_table() {
   std::memcpy(table.convert, plain.convert, sizeof(plain.convert));
   std::memcpy(table.add, plain.add, sizeof(plain.add));
   std::memcpy(table.center, plain.center, sizeof(plain.center));
+  std::memcpy(table.pool, plain.pool, sizeof(plain.pool));
+  const size_t twice = static_cast<size_t>(DType::float64);  // seldom enough
+  table.softmax[twice] = plain.softmax[twice];
+  table.layer_norm[twice] = plain.layer_norm[twice];
+  table.arg_max[twice] = plain.arg_max[twice];
   table.raise_int8 = plain.raise_int8;
   std::memcpy(table.largest, plain.largest, sizeof(plain.largest));
   return table;
