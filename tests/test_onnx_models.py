@@ -19,9 +19,6 @@ from conv1x1.sequential import LayerNorm
 onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
 runtime = pytest.importorskip("onnxruntime", reason="the extra `peers` is not installed")
 helper = onnx.helper
-pytestmark = pytest.mark.xfail(
-    raises=(NotImplementedError, IndexError), strict=False
-)  # steps that the core has not yet
 FLOAT = onnx.TensorProto.FLOAT
 
 

@@ -19,7 +19,6 @@ F = torch.nn.functional
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
-    pytest.mark.xfail(raises=(NotImplementedError, IndexError), strict=False),  # steps that the core has not yet
 ]
 
 
@@ -228,6 +227,8 @@ WRITTEN = [
     lambda m, x: 1 - torch.sigmoid(F.dropout(m.conv(x), 0.5, training=False)),
     lambda m, x: m.head(F.relu(m.conv(x))).mean((2, 3)),
     lambda m, x: m.head(F.relu(m.conv(x))).amax(dim=(-2, -1)),
+    lambda m, x: F.relu(-m.conv(x)).mean((2, 3), keepdim=True).view(x.size(0), -1),
+    lambda m, x: m.conv(x).mean((2, 3), keepdim=True).reshape(x.shape[0], 6),
 ]
 
 
@@ -277,6 +278,9 @@ def test_other_types_of_weights() -> None:
     module = nn.Sequential(nn.Conv2d(5, 7, 1), nn.ReLU(), nn.Conv2d(7, 3, 1)).double()
     net, x = from_module(module), image(5).astype(np.float64)
     np.testing.assert_allclose(net(x), module(torch.from_numpy(x)).detach().numpy(), atol=1e-13)
+    half = nn.Sequential(nn.Conv2d(5, 7, 1), nn.ReLU()).to(torch.bfloat16)
+    net = from_module(half)
+    np.testing.assert_array_equal(net.weight, half[0].weight.float().detach().numpy()[:, :, 0, 0])
     single = from_module(nn.Conv2d(5, 3, 1))
     assert single.weight.dtype == np.float32
 
@@ -347,7 +351,12 @@ def test_what_no_chain_does() -> None:
     refused(nested(Squaring()), "1.1 (Squaring)", "multiplies")
     refused(nested(Excited()), "1.1 (Excited)")
     refused(nested(Relayed(4, 4, 1)), "cumsum")
-    refused(nn.Conv2d, "expected a module")
+    refused(nested(Written(lambda m, x: torch.cat([x, x], 1))), "1.1 (Written)", "more than one value")
+    refused(nested(Written(lambda m, x: 1 / x)), "divides by a value")
+    refused(Written(lambda m, x: m.conv(x).permute(0, 2, 3, 1)), "another order")
+    refused(Written(lambda m, x: (m.conv(x), x)), "not one tensor")
+    refused(torch.jit.script(nn.Conv2d(3, 4, 1)), "as it was written")
+    refused(nn.Conv2d, "expected a module", "got Conv2d")
     refused(np.ones(3), "expected a module")
 
 
@@ -356,6 +365,25 @@ def test_a_hook_that_changes_the_result_is_found_out_with_both_numbers() -> None
     module[0].register_forward_hook(lambda m, args, y: y * 1.01)
     refused(module, "Sequential", "imported model gives", "rounding explains")
     refused(module, "rounding explains", pixels=image(3))
+
+
+def test_how_many_channels_is_said_by_pixels_where_nothing_else_does() -> None:
+    for module in (nn.Sequential(), nn.ReLU(), nn.Identity()):
+        refused(module, "how many channels", "pixels=")
+        assert_as_its_own(module, image(5), pixels=image(5))
+    assert_as_its_own(nn.Softmax(1), image(5))
+
+
+def test_rows_of_tables() -> None:
+    for layers in ([nn.BatchNorm1d(4), nn.Linear(4, 3)], [nn.Linear(4, 3), nn.Softmax(1)]):
+        assert assert_as_its_own(lived(nn.Sequential(*layers)), image(4)[:, :, 0, 0]).channel_axis == -1
+    assert_as_its_own(lived(nn.BatchNorm1d(4)), image(4, 7))
+
+
+def test_modules_that_hold_another() -> None:
+    inner = nn.Conv2d(5, 3, 1)
+    for module in (nn.DataParallel(inner), torch.compile(inner)):
+        np.testing.assert_array_equal(from_module(module).weight, inner.weight.detach().numpy()[:, :, 0, 0])
 
 
 def test_the_module_stays_as_it_is() -> None:

@@ -87,12 +87,14 @@ def imported(
     steps = fold(value.steps)
     rank = reader.axes.rank or reader.rank(reader.inputs[0].name) or (2 if wanted in (None, -1) else 4)
     place, axis = nets.axis_of(wanted, rank)
-    channels = widths(steps, None)[0] or _declared(reader, place) or 1
-    x = _input(reader, nets.pixels(pixels, channels, rank, place, _declared(reader, 0)))
+    given = None if pixels is None else np.shape(pixels)
+    known = given[place] if given and len(given) == rank else None
+    width = widths(steps, None)[0] or _declared(reader, place) or known
+    x = _input(reader, nets.pixels(pixels, width or 3, rank, place, _declared(reader, 0)))
     theirs = np.asarray(graphs.run(reader.model, {reader.inputs[0].name: x})[0])
     if value.labels and theirs.ndim == (2 if value.gone else rank):
         theirs = theirs.squeeze(place if not value.gone else 1)
-    return nets.compared(steps, value, axis, x, theirs, place, "the model")
+    return nets.compared(steps, value, axis, x, theirs, place, "the model", width)
 
 
 def _model(given: Any) -> Any:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
+
+import numpy as np
 
 from .checks import geometry
 from .checks.arrays import ArrayLike
@@ -64,25 +67,28 @@ def imported(
     """The chain, and how it compared."""
     axis = geometry.axis_number(channel_axis)
     reader = modules.Reader(module)
-    torch = reader.torch
-    if not isinstance(module, torch.nn.Module):
-        raise TypeError(f"expected a module of torch, got {type(module).__name__}: pass nn.Sequential(…)")
+    torch, module = reader.torch, reader.module
     try:
         value = reader.read()
         wanted = reader.axes.settled()
     except NotPointwise as error:
         raise ValueError(f"the module {error}") from None
     steps = fold(value.steps)
-    channels = widths(steps, None)[0]
-    rank = reader.axes.rank or (2 if wanted in (None, -1) else 4)
+    given = None if pixels is None else np.shape(pixels)
+    rank = reader.axes.rank or (len(given) if given else 2 if wanted in (None, -1) else reader.axes.likely)
     place, own = nets.axis_of(wanted, rank)
     axis = own if axis == 1 else axis
-    x = nets.pixels(pixels, channels or 1, rank, place)
+    width = widths(steps, None)[0] or (given[place] if given and len(given) == rank else None)
+    x = nets.pixels(pixels, width or 3, rank, place)
     with torch.no_grad():
-        theirs = module(torch.from_numpy(x).to(_type(module, torch))).float().cpu().numpy()
-    return nets.compared(steps, value, axis, x, theirs, place, type(module).__name__)
+        theirs = _original(module, torch.from_numpy(x), torch)
+    return nets.compared(steps, value, axis, x, theirs, place, type(module).__name__, width)
 
 
-def _type(module: Any, torch: Any) -> Any:
-    """That of the module's numbers."""
-    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+def _original(module: Any, x: Any, torch: Any) -> Any:
+    """What the module makes of pixels, where and as it is; one of half precision, in single."""
+    numbers = next((p for p in module.parameters() if p.is_floating_point()), x)
+    if numbers.dtype in (torch.float16, torch.bfloat16):
+        module = copy.deepcopy(module).float()
+        numbers = numbers.float()
+    return module(x.to(numbers)).float().cpu().numpy()

@@ -30,13 +30,20 @@ from .values import (
 
 #: Activations by the names of functions, of methods and, in small letters, of modules.
 CURVES: dict[str, Activation] = {
-    **{name: name for name in ("relu", "relu6", "hardswish", "hardsigmoid", "sigmoid", "silu", "tanh")},
-    **{"relu_": "relu", "sigmoid_": "sigmoid", "tanh_": "tanh"},
+    name: name for name in ("relu", "relu6", "hardswish", "hardsigmoid", "sigmoid", "silu", "tanh")
 }
+_ARITHMETIC = ("add", "sub", "mul", "div", "truediv")
 _LEFT_OUT = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout", "Identity")
 _NOTHING = ("dropout", "dropout2d", "dropout3d", "alpha_dropout", "contiguous", "clone", "float", "detach")
 
 Rule: TypeAlias = "Callable[[Reader, Any, Value, str], Value]"
+
+
+class _Sizes:
+    """What a module asks of an input's shape, only to hand it on."""
+
+    def __getitem__(self, _: Any) -> _Sizes:
+        return self
 
 
 class Reader:
@@ -45,7 +52,10 @@ class Reader:
     def __init__(self, module: Any) -> None:
         self.torch = library("torch", "torch", "a module of torch")
         self.axes = Axes()
-        self.module = module
+        inner = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
+        self.module = getattr(module, inner.get(type(module).__name__, ""), module)
+        if not isinstance(self.module, self.torch.nn.Module) or isinstance(self.module, self.torch.jit.ScriptModule):
+            raise TypeError(f"expected a module of torch as it was written, got {_kind(module)}: pass nn.Sequential(…)")
 
     def read(self) -> Value:
         """What the whole module makes of its input."""
@@ -71,10 +81,10 @@ class Reader:
 
     def rule(self, module: Any) -> Rule | None:
         """That of the class whose forward this module has, be it parametrised or an own subclass."""
-        for cls in type(module).__mro__:
+        mro: tuple[Any, ...] = type(module).__mro__
+        for cls in mro:
             if cls.__module__.startswith("torch.nn.modules") and cls.__name__ in _RULES:
-                own = type(module).forward is not cls.__dict__.get("forward", type(module).forward)
-                return None if own else _RULES[cls.__name__]
+                return _RULES[cls.__name__] if type(module).forward is cls.forward else None
             if cls.__module__.startswith("torch.nn.modules") and type(module).forward is cls.__dict__.get("forward"):
                 return None if cls.__name__ in ("Sequential", "Module") else _unknown
         return None
@@ -154,23 +164,34 @@ class Reader:
         return self.function(name, args, kwargs)
 
     def function(self, name: str, args: Any, kwargs: Any) -> Any:
-        """A function or method of a value."""
-        if not any(isinstance(a, Value) for a in args):
-            if all(not isinstance(a, Value) for a in kwargs.values()):
-                return getattr(operator, name)(*args) if hasattr(operator, name) else getattr(self.torch, name)(*args)
-            raise NotPointwise("takes its pixels by name")
-        plain = name.strip("_").removeprefix("i") if name in ("iadd", "isub", "imul", "itruediv") else name
-        if name in CURVES:
-            return args[0].then(Curve(CURVES[name]))
-        if name in _NOTHING:
-            if "dropout" in name and kwargs.get("training", len(args) > 2 and args[2]):
+        """A function or method of a value, or of constants."""
+        values: list[Any] = []
+        self.torch.fx.node.map_aggregate((args, kwargs), lambda a: values.append(a) if isinstance(a, Value) else None)
+        if not values:
+            return self._constant(name, args, kwargs)
+        plain = name.strip("_")
+        plain = plain.removeprefix("i") if plain in ("iadd", "isub", "imul", "itruediv") else plain
+        if plain not in _ARITHMETIC and (len(values) > 1 or not args or args[0] is not values[0]):
+            raise NotPointwise("takes more than one value, or takes them by name")
+        if plain in CURVES:
+            return args[0].then(Curve(CURVES[plain]))
+        if plain in _NOTHING:
+            if "dropout" in plain and kwargs.get("training", len(args) > 2 and args[2]):
                 raise NotPointwise("is called with training=True: call module.eval() first")
             return args[0]
-        plain = plain.strip("_") if plain.endswith("_") else plain
         made = getattr(self, f"_call_{plain}", None)
         if made is None:
             raise NotPointwise("is not pointwise, or not known here")
         return made(*args, **kwargs)
+
+    def _constant(self, name: str, args: Any, kwargs: Any) -> Any:
+        """What does not depend on the pixels, such as a parameter in another shape."""
+        owner = next((o for o in (operator, *args[:1], self.torch) if hasattr(o, name)), None)
+        given = args[1:] if owner is not operator and owner is not self.torch else args
+        try:
+            return getattr(owner, name)(*given, **kwargs)
+        except Exception as error:
+            raise NotPointwise(f"cannot be worked out ({error})") from error
 
     def _call_gelu(self, x: Value, approximate: str = "none") -> Value:
         return x.then(_gelu(approximate))
@@ -223,6 +244,16 @@ class Reader:
     def _call_squeeze(self, x: Value, *_: Any) -> Value:
         return flattened(x)
 
+    _call_view = _call_reshape = _call_squeeze  # the comparison tells if that is of another shape
+
+    def _call_size(self, x: Value, *_: Any) -> Any:
+        return _Sizes()
+
+    _call_getattr = _call_size
+
+    def _call_neg(self, x: Value) -> Value:
+        return x.then(Scale.of(-1.0))
+
     def _call_pow(self, x: Value, exponent: Any) -> Value:
         if exponent != 2:
             raise NotPointwise("is no square")
@@ -271,7 +302,7 @@ class Reader:
 
     def _call_truediv(self, a: Any, b: Any) -> Value:
         if isinstance(b, Value):
-            return divided(a, b, None)
+            return divided(a if isinstance(a, Value) else Value(), b, None)
         return self._scaled(a, b, lambda n: Scale.of(1 / n))
 
     _call_div = _call_truediv
@@ -284,6 +315,10 @@ class Reader:
         if axis is not None:
             self.axes.want(value, axis, "a constant")
         return value.then(step(numbers))
+
+
+def _kind(module: Any) -> str:
+    return module.__name__ if isinstance(module, type) else type(module).__name__
 
 
 def _told(module: Any, path: str) -> str:
@@ -330,6 +365,7 @@ def _batch_norm(reader: Reader, m: Any, value: Value, path: str) -> Value:
     if not (type(m).__name__ == "BatchNorm1d" and _is_row(reader, value)):
         rank = {"BatchNorm2d": 4, "BatchNorm3d": 5}.get(type(m).__name__)
         reader.axes.want(value, 1, f"{path} ({type(m).__name__})", rank)
+        reader.axes.likely = 3 if type(m).__name__ == "BatchNorm1d" else reader.axes.likely
     weight, bias = reader.numbers(m, "weight"), reader.numbers(m, "bias")
     factor = (1.0 if weight is None else weight) / np.sqrt(variance + m.eps)
     return value.then(Scale.of(factor, 0.0 if bias is None else bias, mean))

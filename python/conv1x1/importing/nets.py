@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,6 @@ from . import comparing
 from .steps import Scale, Steps, elements
 from .values import Value
 
-#: The axes of pixels, by their number, for 64 of them; as many more as it takes are batches.
-_SHAPES = {0: (), 1: (64,), 2: (8, 8), 3: (4, 4, 4)}
-
 
 def axis_of(wanted: int | None, rank: int) -> tuple[int, int]:
     """The axis of an input that holds the channels; and of a chain, which may get other ranks too."""
@@ -24,12 +22,12 @@ def axis_of(wanted: int | None, rank: int) -> tuple[int, int]:
 
 
 def compared(
-    steps: Steps, value: Value, axis: int, x: Array, theirs: Array, place: int, name: str
+    steps: Steps, value: Value, axis: int, x: Array, theirs: Array, place: int, name: str, width: int | None
 ) -> tuple[Conv1x1 | Sequential, comparing.Comparison]:
-    """The net with its channels on `axis`, and how it compares with a result for x, whose are on `place`."""
+    """The net of `width` channels on `axis`, and how it compares with a result for x, whose are on `place`."""
 
     def made(along: int) -> Conv1x1 | Sequential:
-        parts = elements(steps or (Scale.of(),), along, x.shape[place])
+        parts = elements(steps or (Scale.of(),), along, width)
         single = len(parts) == 1 and isinstance(parts[0], Conv1x1)
         return parts[0] if single else Sequential(parts, channel_axis=along)
 
@@ -52,9 +50,8 @@ def pixels(given: Any, channels: int, rank: int, place: int, batch: int | None =
                 f"pixels has shape {a.shape}, expected {rank} axes with {channels} channels on axis {place}"
             )
         return a.astype(np.float32)
-    if rank - 2 not in _SHAPES:
-        raise ValueError(f"the model takes arrays of {rank} axes: pass pixels=, such an array, to compare on")
-    inner = _SHAPES[rank - 2]
-    shape = [batch or comparing.PIXELS // max(1, int(np.prod(inner))), *inner]
+    count = comparing.PIXELS if rank == 2 else batch or 4
+    side = math.ceil((comparing.PIXELS / count) ** (1 / max(1, rank - 2)))
+    shape = [count, *[side] * (rank - 2)][: rank - 1]
     shape.insert(place, channels)
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)

@@ -283,7 +283,7 @@ def elements(steps: Sequence[Step], channel_axis: int, width: int | None = None)
 
 def _known(width: int | None) -> int:
     if width is None:
-        raise ValueError("nothing in the model says how many channels its pixels have")
+        raise ValueError("nothing in the model says how many channels its pixels have: pass pixels=, an input of it")
     return width
 
 

@@ -41,6 +41,7 @@ class Axes:
     """On which axis of the input the channels must be, as all that reads them says."""
 
     rank: int | None = None
+    likely: int = 4  # the rank, where nothing says it
     wanted: list[tuple[int, str]] = field(default_factory=list)  # an axis of the input, and who wants it
 
     def want(self, value: Value, axis: int, name: str, rank: int | None = None) -> None:
@@ -66,6 +67,10 @@ class Axes:
     def settled(self) -> int | None:
         """The axis, None where any will do."""
         first: tuple[int, str] | None = None
+        if self.rank is None and {axis for axis, _ in self.wanted} == {1, -1}:
+            self.rank = 2  # of rows
+        if self.rank in (None, 2) and any(axis == -1 for axis, _ in self.wanted):
+            return -1
         for axis, name in self.wanted:
             axis = axis % self.rank if self.rank is not None else axis
             if first is not None and first[0] != axis:
@@ -219,4 +224,4 @@ def flattened(value: Value) -> Value:
 def ended(value: Value) -> None:
     """A result must have the input's axes."""
     if value.order is not None:
-        raise NotPointwise("the result has its axes in another order than the input")
+        raise NotPointwise("gives its axes in another order than the input has them")
