@@ -227,3 +227,9 @@ def test_workers_start_no_threads_of_ours(client: Any) -> None:
     before = client.run(tasks)
     c11.Conv1x1(weight(64, 64))(x).sum().compute()
     assert client.run(tasks) == before
+
+
+def test_a_pool_takes_all_pixels_and_so_no_blocks() -> None:
+    net = c11.Sequential([c11.Conv1x1(np.ones((2, 3))), c11.Pool("mean")])
+    with pytest.raises(TypeError, match="x is an array of dask, of which each pixel stands for itself, and the chain"):
+        net(da.ones((4, 5, 3), chunks=2))

@@ -15,7 +15,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from conv1x1 import Conv1x1, QConv1x1, _conv1x1, conv1x1, conv1x1_integer, qlinear_conv1x1
+from conv1x1 import (
+    ArgMax,
+    Conv1x1,
+    LayerNorm,
+    Pool,
+    QConv1x1,
+    Sequential,
+    Softmax,
+    _conv1x1,
+    conv1x1,
+    conv1x1_integer,
+    qlinear_conv1x1,
+)
 
 CONFIG = _conv1x1.config()
 pytestmark = pytest.mark.skipif(not CONFIG["fused"], reason="without fused multiply-add the last bits may differ")
@@ -473,3 +485,51 @@ def test_the_portable_kernels_with_an_fmaf_in_software(fresh_python: Any) -> Non
         assert run.stdout.endswith("\ndone\n"), run.stderr
     if platform.machine() == "x86_64":  # there the library has both, and they lie at other addresses
         assert hardware.stdout != software.stdout
+
+
+# ---------------------------------------------------------------------------------------------------------- chains
+
+#: Chains of two axes of pixels, with every kind of element, and the type of x → SHA-256.
+CHAINS = {
+    ("classifier", "uint16"): "326dd997bd8f1c6f6863b58a889941f2794d3832fb3c3c886fb6cda02503479e",
+    ("block", "float32"): "9bf844ed285acea5353b6a3c31b0165b864ed5da70183dbaa6764b1f6eb9564e",
+    ("block", "float64"): "594acfdc92d309c4f3d28d58eeb6a019c1912a2d7b9521d1279a6c3b0eccff81",
+    ("head", "float32"): "dad4a7379a90472c0337e0c881cc0a0aafb76183a6fbc9472799c946b26beb20",
+    ("head", "float16"): "a85d0b3295b123ccbb168da3c6b5d6d42458aec243f80197cef9bd77a1c16a33",
+    ("largest", "float32"): "26f7b526d87ab18a02c8e48b26eb44bd5b743d61eecffdde8d1269e7d668ee4e",
+    ("bytes", "uint8"): "d9b059791a3386f752d6e43c638d20a468f89be62573f8b81c6b08b4eb648f06",
+}
+
+
+def chain_of(name: str, axis: int) -> Sequential:
+    def layer(k: int, c: int, seed: int, **more: Any) -> Conv1x1:
+        return Conv1x1(numbers(k, c, seed=seed, dtype="float64"), numbers(k, seed=seed + 1, dtype="float64"), **more)
+
+    norm = LayerNorm(37, numbers(37, seed=3, dtype="float32"), numbers(37, seed=4, dtype="float32"), eps=1e-6)
+    elements: dict[str, Callable[[], list[Any]]] = {
+        "classifier": lambda: [layer(64, 37, 1, activation="relu"), layer(10, 64, 5), Softmax(), ArgMax()],
+        "block": lambda: [norm, layer(148, 37, 6, activation="gelu"), layer(37, 148, 8)],
+        "head": lambda: [layer(70, 37, 9, activation="silu"), Pool("mean"), layer(5, 70, 11), Softmax()],
+        "largest": lambda: [layer(33, 37, 13), Pool("max", axes=1 if axis == 0 else 0), layer(3, 33, 15)],
+        "bytes": lambda: [of_bytes(20, 37, 17), of_bytes(9, 20, 19), ArgMax([*range(300, 309)])],
+    }
+    return Sequential(elements[name](), skip=name == "block", channel_axis=axis)
+
+
+def of_bytes(filters: int, channels: int, seed: int) -> QConv1x1:
+    w = whole(filters, channels, seed=seed, most=128, dtype=np.int8)
+    of_x, of_w = {"x_scale": 0.5, "x_zero_point": np.uint8(77)}, {"w_scale": 0.01, "w_zero_point": 3}
+    return QConv1x1(w, **of_x, **of_w, y_scale=2.5, y_zero_point=np.uint8(77))
+
+
+@pytest.mark.parametrize("case", CHAINS)
+def test_chains_keep_their_bits(case: tuple[str, str], isa: str) -> None:
+    name, x_type = case
+    x = pixels_of(x_type, 23, 61, 37, seed=2)
+    first = np.ascontiguousarray(np.moveaxis(x, -1, 0))
+    y = chain_of(name, -1)(x)
+    assert digest([y]) == CHAINS[case]
+    for view in (first, np.asfortranarray(first)):
+        moved = chain_of(name, 0)(view, threads=2)
+        back = np.moveaxis(moved, 0, -1) if name in ("block", "head", "largest") else moved
+        assert digest([np.ascontiguousarray(back)]) == CHAINS[case]

@@ -800,6 +800,24 @@ def test_pools_of_much_little_and_nothing() -> None:
         Sequential([Pool("max", 0)])(np.empty((0, 3)))
 
 
+@pytest.mark.parametrize("axes", [0, 1, (0, 2), (1, 2)])
+@pytest.mark.parametrize("strip", [2**18, 500])
+def test_pixels_that_stay_are_pooled_together(axes: Any, strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = numbers((12, 40, 30, 3), np.uint16)
+    net = Sequential([dense(5, 3, activation="relu"), Pool("mean", axes), dense(2, 5), Softmax()])
+    gone = axes if isinstance(axes, tuple) else (axes,)
+    kept = [i for i in range(3) if i not in gone]
+    expected = net(x)
+    monkeypatch.setattr("conv1x1.strips._STRIP", strip)
+    assert same(net(x), expected)
+    one = Sequential([net[0], Pool("mean", tuple(range(len(gone)))), *[*net][2:]])
+    turned = x.transpose([*gone, *kept, 3])
+    for index in np.ndindex(*(3,) * len(kept)):
+        assert same(one(turned[(..., *index, slice(None))]), np.ascontiguousarray(expected[index]))
+    classes = Sequential([*net, ArgMax()])(x)
+    assert same(classes, expected.argmax(-1).astype(np.uint8))
+
+
 def test_the_order_of_a_pool() -> None:
     """Blocks of 64 pixels, each a chain; neighbours in pairs, again and again."""
     x = numbers((1000, 2))

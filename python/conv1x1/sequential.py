@@ -398,8 +398,8 @@ class Sequential:
         elements, _, spec, _ = _STATE.__get__(self)
         if spec.whole.pools:
             raise TypeError(
-                f"x is a {type(x).__name__}, of which each pixel stands for itself, and the chain pools pixels: "
-                "pass np.asarray(x), or make a chain without Pool, and pool its result"
+                f"x is an array of {type(x).__module__.partition('.')[0]}, of which each pixel stands for itself, and "
+                "the chain pools pixels: pass np.asarray(x), or make a chain without Pool, and pool its result"
             )
         position = geometry.axis(x, spec.channel_axis)
         checks.check_names(spec.band_names, x, position)

@@ -55,13 +55,17 @@ def _compute(spec: checks.Spec, x: Array, y: Array, place: checks.Place, types: 
     if pool is None:
         _convolve(s, x, y, threads)
         return
-    pooled = _pool(s, spec.steps[pool].element.kind, x, place.pooled, threads)
     position = place.position - sum(axis < place.position for axis in place.pooled)
-    rest = tuple(_behind(step, pool + 1, position) for step in spec.steps[pool + 1 :])
-    if rest:
-        _convolve(Stretch(rest, types[pool + 1 :], sums, position, (1,) * pooled.ndim), pooled, y, threads)
-    else:
-        y[...] = _cast(pooled, y.dtype)
+    steps = tuple(_behind(step, pool + 1, position) for step in spec.steps[pool + 1 :])
+    rest = Stretch(steps, types[pool + 1 :], sums, position, (1,) * (x.ndim - len(place.pooled)))
+    for box, pooled in _pools(s, spec.steps[pool].element.kind, x, place.pooled, threads):
+        if spec.steps[-1].drops:
+            del box[position]
+        to = y[(*box, ...)]
+        if steps:
+            _convolve(rest, pooled, to, threads)
+        else:
+            to[...] = _cast(pooled, y.dtype)
 
 
 def _behind(step: checks.Step, first: int, position: int) -> checks.Step:
@@ -73,15 +77,16 @@ def _behind(step: checks.Step, first: int, position: int) -> checks.Step:
     return step._replace(element=e, adds=None if step.adds is None else step.adds - first)
 
 
-def boxes(s: Stretch, x: Array, order: Any) -> Boxes:
-    """Boxes of pixels, of x and of the result, so small that all that lies between fits a cache.
+def boxes(s: Stretch, x: Array, order: Any, times: int = 1) -> Boxes:
+    """Boxes of pixels, of x and of the result, so small that all that lies between fits a cache, so many `times`.
 
-    They follow one another along the axes in this order, the last of which goes fastest.
+    They follow one another along the axes in this order, the last of which goes fastest; axes that are left out are
+    whole.
     """
     grid = geometry.result_shape(x, s.position, s.stride, 1, True)
     widths = sum(step.channels or x.shape[s.position] for step in s.steps)
-    most = max(1, _STRIP // max(1, x.shape[s.position] + widths))
-    sides, inner = [*grid], math.prod(grid)
+    most = max(1, _STRIP // max(1, (x.shape[s.position] + widths) * times))
+    sides, inner = [*grid], math.prod(grid[axis] for axis in order)
     for axis in order:
         if inner <= most:
             break
@@ -89,7 +94,10 @@ def boxes(s: Stretch, x: Array, order: Any) -> Boxes:
         sides[axis] = max(1, most // inner)
     for corner in itertools.product(*(range(0, grid[axis], max(1, sides[axis])) for axis in order)):
         at = dict(zip(order, corner, strict=True))
-        box = [slice(at[i], min(n, at[i] + side)) for i, (n, side) in enumerate(zip(grid, sides, strict=True))]
+        box = [
+            slice(at.get(i, 0), min(n, at.get(i, 0) + side))
+            for i, (n, side) in enumerate(zip(grid, sides, strict=True))
+        ]
         of_x = [slice(b.start * n, (b.stop - 1) * n + 1) for b, n in zip(box, s.stride, strict=True)]
         of_x[s.position] = slice(None)
         yield tuple(of_x), tuple(box)
@@ -118,34 +126,35 @@ def _convolve(s: Stretch, x: Array, y: Array, threads: int | None) -> None:
         _strip(s, [pixels, *known[pixels.shape], to], threads)
 
 
-def _pool(s: Stretch, kind: str, x: Array, axes: tuple[int, ...], threads: int | None) -> Array:
-    """What all pixels come to, of each channel: along the pooled axes in C order, one after another."""
+def _pools(
+    s: Stretch, kind: str, x: Array, axes: tuple[int, ...], threads: int | None
+) -> Iterator[tuple[list[Any], Array]]:
+    """What pixels along some axes come to, in C order: for boxes of those that stay, where in the result they are too.
+
+    Pixels that stay beside one another are summed as if they were channels.
+    """
     grid = geometry.result_shape(x, s.position, s.stride, 1, True)
-    kept = [i for i in range(x.ndim) if i not in axes and i != s.position]
-    shape = [*grid]
-    shape[s.position] = next((step.channels for step in reversed(s.steps) if step.channels), x.shape[s.position])
-    y = geometry.empty_as(x, tuple(n for i, n in enumerate(shape) if i not in axes), s.sums, axes)
-    rows = np.moveaxis(y, s.position - sum(axis < s.position for axis in axes), -1)
+    kept, pooled = [i for i in range(x.ndim) if i not in axes and i != s.position], sorted(axes)
+    channels = next((step.channels for step in reversed(s.steps) if step.channels), x.shape[s.position])
+    count = math.prod(grid[i] for i in pooled)
     known: dict[tuple[int, ...], list[Array]] = {}
-    row = np.empty(shape[s.position], s.sums)
-    for index in np.ndindex(*(grid[i] for i in kept)):
-        part = [slice(None)] * x.ndim
-        for i, j in zip(kept, index, strict=True):
-            part[i] = slice(j * s.stride[i], j * s.stride[i] + 1)
-        one = x[tuple(part)]
-        state = _conv1x1.begin_pool(kind, s.sums == np.float64, len(row), math.prod(grid[i] for i in axes))
-        for of_x, _ in boxes(s, one, [*kept, *sorted(axes), s.position]):
-            pixels = one[of_x]
+    for of_kept, box in boxes(s, x, kept, max(1, count)):
+        side = [box[i].stop - box[i].start for i in kept]
+        sums = np.empty((*side, channels), s.sums)
+        state = _conv1x1.begin_pool(kind, s.sums == np.float64, sums.size, count)
+        part = x[tuple(slice(None) if i in axes else of_kept[i] for i in range(x.ndim))]
+        for of_part, _ in boxes(s, part, pooled, math.prod(side)) if sums.size else ():
+            pixels = part[of_part]
             if pixels.shape not in known:
                 known[pixels.shape] = rooms(s, pixels)
             given = [pixels, *known[pixels.shape]]
             _strip(s, given, threads)
-            numbers = given[-1] if given[-1].dtype == s.sums else given[-1].astype(s.sums)
-            order = [*kept, *sorted(axes), s.position]
-            _conv1x1.add_to_pool(state, numbers.transpose(order)[(0,) * len(kept)])
-        _conv1x1.end_pool(state, row)
-        rows[index] = row
-    return y
+            numbers = np.ascontiguousarray(given[-1].transpose([*pooled, *kept, s.position]), s.sums)
+            _conv1x1.add_to_pool(state, numbers.reshape(-1, sums.size))
+        _conv1x1.end_pool(state, sums.reshape(-1))
+        there = [box[i] for i in range(x.ndim) if i not in axes]
+        there[s.position - sum(axis < s.position for axis in axes)] = slice(None)
+        yield there, np.moveaxis(sums, -1, s.position - sum(axis < s.position for axis in axes))
 
 
 def _strip(s: Stretch, given: list[Array], threads: int | None) -> None:
