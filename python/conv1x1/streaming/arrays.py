@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import mmap
+import os
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from ..checks import geometry
 from ..checks.arrays import Array, bare, spelled
-from .base import Source, Target
+from .base import RawSource, Source, Target
 from .net import Region
-from .raw import Scratch, shape_of
+from .raw import Body, Scratch, open_regular, shape_of
 
 
 class ArraySource(Source):
@@ -32,7 +36,7 @@ class ArraySource(Source):
 class SlicedSource(Source):
     """Whatever else has `shape`, `dtype` and slices."""
 
-    copies = 2  # what it reads for itself, and what it gives
+    copies = 4  # its blocks as they are stored, as they are read and put together, and what it gives
 
     def __init__(self, thing: Any, name: str = "") -> None:
         self.thing = thing
@@ -100,3 +104,36 @@ def grain_of(thing: Any, ndim: int, names: tuple[str, ...]) -> tuple[int, ...] |
         if isinstance(found, tuple) and len(found) == ndim and all(isinstance(n, int) and n > 0 for n in found):
             return found
     return None
+
+
+def mapped(array: Any) -> Source | None:
+    """A map of a file, to be read by its places: pages that were looked at would fill the memory.
+
+    None where it lies otherwise, or is not what the file of its name has.
+    """
+    order = geometry.memory_order(array)
+    dense = [math.prod(array.shape[a] for a in order[i + 1 :]) * array.itemsize for i in range(array.ndim)]
+    if array.mode == "c" or not array.filename or [array.strides[a] for a in order] != dense:
+        return None
+    begin = np.frombuffer(array._mmap, np.uint8).ctypes.data
+    offset = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY + array.ctypes.data - begin
+    try:
+        fd, size = open_regular(os.fspath(array.filename))
+    except (OSError, ValueError):
+        return None
+    if os.fstat(fd).st_ino != _inode(begin) or offset + array.nbytes > size:
+        os.close(fd)
+        return None
+    body = Body(os.fspath(array.filename), fd, offset, array.shape, bare(array).dtype, order)
+    return RawSource(body, {"kind": "ndarray"})
+
+
+def _inode(address: int) -> int:
+    """Of the file that is mapped there."""
+    with suppress(OSError), open("/proc/self/maps", encoding="ascii", errors="replace") as file:
+        for line in file:
+            where, _, _, _, inode, *_ = line.split()
+            first, last = (int(n, 16) for n in where.split("-"))
+            if first <= address < last:
+                return int(inode)
+    return -1

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..checks.arrays import Array
-from .arrays import ArraySource, ArrayTarget, SlicedSource, SlicedTarget
+from .arrays import ArraySource, ArrayTarget, SlicedSource, SlicedTarget, mapped
 from .base import File, Result, Source, renamed
 
 #: The ends of names, up to a colon where one names what is inside.
@@ -37,6 +37,8 @@ def source(thing: Any, axis: int) -> Source:
         return _source(os.fsdecode(thing), axis)
     if isinstance(thing, np.ma.MaskedArray):
         raise TypeError("the source is a masked array: pass source.filled(v) and nodata=v")
+    if isinstance(thing, np.memmap) and (found := mapped(thing)) is not None:
+        return found
     if isinstance(thing, np.ndarray):
         return ArraySource(thing)
     from . import rasterio

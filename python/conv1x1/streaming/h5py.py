@@ -22,6 +22,8 @@ def split(path: str) -> tuple[str, str]:
 class _Dataset(SlicedSource):
     """A dataset, read into memory of the thread; HDF5 lets one thread in at a time."""
 
+    copies = 2
+
     def __init__(self, file: Any, dataset: Any, path: str) -> None:
         super().__init__(dataset, path)
         self._file = file

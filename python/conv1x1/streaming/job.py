@@ -173,12 +173,18 @@ class _Job:
             read, written = tiles.size(region), tiles.size(net.region(region))
             return int(read * each + written * net.dtype.itemsize * self.wanted.copies)
 
-        block = (1,) * len(src.shape) if src.grain is None else src.grain
-        wanted = tiles.SIZE
         wishes = tiles.Wishes(
-            src.shape, net.axis, src.order, block, net.unit(self.wanted.grain), src.raw_itemsize, wanted, src.retile
+            src.shape,
+            net.axis,
+            src.order,
+            source_unit=(1,) * len(src.shape) if src.grain is None else src.grain,
+            target_unit=net.unit(self.wanted.grain),
+            raw_itemsize=src.raw_itemsize,
+            wanted=tiles.SIZE,
+            cache=src.cache,
+            retile=src.retile,
         )
-        return tiles.grid(wishes, cost, self.memory - src.cache, self.workers, tile)
+        return tiles.grid(wishes, cost, self.memory, self.workers, tile)
 
     def _work(self, grid: tiles.Grid, workers: int, target: Target, log: journal.Journal | None) -> Outcome:
         """Work on all tiles that are not there."""

@@ -19,6 +19,8 @@ SIZE = 8 << 20
 _RUN = 128 << 10
 #: What the core may take for itself, a thread.
 _SCRATCH = 2 << 20
+#: Threads and modules.
+_MACHINERY = 4 << 20
 
 
 def number_of_bytes(value: Any, name: str) -> int:
@@ -83,6 +85,7 @@ class Wishes:
     target_unit: tuple[int, ...]  # and the part of the source that makes whole blocks of the result
     raw_itemsize: int | None  # of numbers that lie in a file one after another
     wanted: int  # bytes of a tile, if memory allows
+    cache: int  # bytes that the source's library keeps
     retile: str  # what makes smaller blocks of the source
 
 
@@ -95,14 +98,16 @@ def grid(
 
     Raises `MemoryError` where not even one of the smallest fits.
     """
-    memory = max(memory, 1)
+    total, memory = memory, memory - wishes.cache - min(_MACHINERY, memory // 8)
     unit = begun or _clip(tuple(map(math.lcm, wishes.source_unit, wishes.target_unit)), wishes)
     if not begun and _with_scratch(cost(unit)) > memory and all(map(ge, wishes.target_unit, wishes.source_unit)):
         unit = _clip(wishes.target_unit, wishes)  # at its edges blocks of the source are read twice
     needed = _with_scratch(cost(unit))
     if needed > memory:
+        needed += wishes.cache
+        needed += min(_MACHINERY, needed // 7 + 1)
         raise MemoryError(
-            f"projected memory {in_words(needed)} exceeds allowed memory {in_words(memory)}: the smallest tile, "
+            f"projected memory {in_words(needed)} exceeds allowed memory {in_words(total)}: the smallest tile, "
             f"{_times(unit)} of {_times(wishes.shape)}, takes that much; pass "
             f"memory='{-(-needed // 2**20)} MiB' or more{wishes.retile and f', or: {wishes.retile}'}"
         )
