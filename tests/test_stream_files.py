@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -204,9 +206,14 @@ def test_what_belongs_to_a_geotiff_goes_along(tmp_path: Path, scene: Any) -> Non
         assert y.crs == "EPSG:32632"
         assert y.transform == rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)
         assert (y.nodata, y.profile["compress"], y.profile["tiled"]) == (255, "deflate", True)
-        assert y.tags(1)["CATEGORY_NAMES"] == "a;b;c;d"
         expected = np.where((scene == 3).any(2), 255, LAYERS["classes"](scene))
         assert np.array_equal(y.read(1), expected)
+    names = ["a", "b<&>", "c", "d"]
+    classes = c11.Sequential([c11.Conv1x1(weights(4, 6)), c11.ArgMax(labels=[5, 0, 2, 3])], class_names=names)
+    c11.stream(classes, source, tmp_path / "c.tif", nodata=False)
+    importlib.import_module("rasterio.shutil").copy(tmp_path / "c.tif", tmp_path / "c.vrt", driver="VRT")
+    named = ElementTree.parse(tmp_path / "c.vrt").findall(".//Category")  # as GDAL has read them
+    assert [n.text or "" for n in named] == ["b<&>", "", "c", "d", "", "a"]
     c11.stream(LAYERS["stride"], source, tmp_path / "s.tif", nodata=False)
     with rasterio.open(tmp_path / "s.tif") as y:
         assert y.transform == rasterio.Affine(30, 0, 5e5, 0, -20, 5e6)

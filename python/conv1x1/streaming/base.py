@@ -39,6 +39,9 @@ def renamed(error: Exception, before: str) -> Exception:
     return RuntimeError(text)
 
 
+_MOST_CATEGORIES = 65535
+
+
 class Source:
     """What tiles are read from."""
 
@@ -164,6 +167,15 @@ class Result:
         names: tuple[str, ...] | None = getattr(net.layer, "class_names", None)
         self.bands = names if net.keeps_axis else None
         self.classes = None if net.keeps_axis else names
+        self.labels = net.labels()
+
+    def categories(self) -> list[str]:
+        """The names of classes by their labels, "" for what is no label; nothing where labels are no such numbers."""
+        labels = self.labels if self.classes else []
+        if not labels or min(labels) < 0 or max(labels) > _MOST_CATEGORIES:
+            return []
+        named = dict(zip(labels, self.classes or (), strict=True))
+        return [named.get(n, "") for n in range(max(labels) + 1)]
 
     @property
     def nbytes(self) -> int:

@@ -176,8 +176,8 @@ class File(base.File):
             entries["data ignore value"] = made.nodata
         if made.bands:
             entries["band names"] = _braced(made.bands)
-        if made.classes:
-            entries |= {"classes": len(made.classes), "class names": _braced(made.classes)}
+        if names := made.categories():
+            entries |= {"classes": len(names), "class names": _braced(tuple(names))}
         if made.steps == (1, 1):
             entries |= {name: value for name, value in (made.source.place or {}).items() if name in _PLACE}
         self._header = "ENVI\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())

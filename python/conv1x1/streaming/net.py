@@ -69,6 +69,17 @@ class Net:
         pixels = [s for i, s in enumerate(shape) if not self.keeps_axis or i != self._own_axis]
         return pixels == [n] * (len(self.strides) - 1)
 
+    def labels(self) -> list[int]:
+        """What a classifier gives; nothing for other layers."""
+        elements = [self.layer]
+        while hasattr(elements[-1], "__len__"):
+            elements[-1:] = list(elements[-1])
+        if type(elements[-1]).__name__ != "ArgMax":
+            return []
+        if elements[-1].labels is not None:
+            return list(elements[-1].labels.tolist())
+        return list(range(next((e.out_channels for e in reversed(elements) if hasattr(e, "out_channels")), 0)))
+
     def _moved(self, a: Array) -> Array:
         return a if self.axis == self._own_axis else np.moveaxis(a, self.axis, self._own_axis)
 

@@ -86,7 +86,7 @@ class Steps:
 
     def _checked(self, out: Any) -> Any:
         """What stands for no data in the result: representable, and no label."""
-        dtype, labels = self.net.dtype, _labels(self.net.layer)
+        dtype, labels = self.net.dtype, self.net.labels()
         if out is None:
             if not is_integer(dtype):
                 return np.nan
@@ -160,15 +160,3 @@ class Steps:
         shape = [1] * len(self.source.shape)
         shape[self.net.axis] = -1
         return values.reshape(shape)
-
-
-def _labels(layer: Any) -> list[int]:
-    """What a classifier gives; nothing for other layers."""
-    elements = [layer]
-    while hasattr(elements[-1], "__len__"):
-        elements[-1:] = list(elements[-1])
-    if type(elements[-1]).__name__ != "ArgMax":
-        return []
-    if elements[-1].labels is not None:
-        return list(elements[-1].labels.tolist())
-    return list(range(next((e.out_channels for e in reversed(elements) if hasattr(e, "out_channels")), 0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import itertools
 import os
@@ -135,6 +136,16 @@ class File(Staged):
         self.order = made.order
         self._planes = made.planes(path)
 
+    def complete(self, body: Body) -> None:
+        super().complete(body)
+        if names := self.made.categories():
+            listed = "".join(f"<Category>{html.escape(n, quote=False)}</Category>" for n in names)
+            band = f'<PAMRasterBand band="1"><CategoryNames>{listed}</CategoryNames></PAMRasterBand>'
+            with open(
+                f"{self.file}.aux.xml", "w", encoding="utf-8"
+            ) as file:  # where GDAL has what TIFF has no place for
+                file.write(f"<PAMDataset>{band}</PAMDataset>\n")
+
     def convert(self, body: Body, new: str) -> None:
         made, (bands, rows, columns) = self.made, self._planes
         height, width = made.shape[rows], made.shape[columns]
@@ -148,8 +159,6 @@ class File(Staged):
             with rasterio.open(new, "w", nodata=made.nodata, **options, **place) as dataset:
                 for number, name in enumerate(made.bands or (), 1):
                     dataset.set_band_description(number, name)
-                if made.classes:
-                    dataset.update_tags(1, CATEGORY_NAMES=";".join(made.classes))
                 self._fill(dataset, body, count)
             self._compare(rasterio, body, new)
 
