@@ -282,3 +282,62 @@ def test_a_threadpoolctl_that_takes_no_others(fresh_python: Any) -> None:
     code = "import sys, types; sys.modules['threadpoolctl'] = types.ModuleType('threadpoolctl'); import conv1x1"
     run = fresh_python(code)
     assert run.returncode == 0, run.stderr
+
+
+HELPERS = """
+import os, threading, time
+import numpy as np
+from conv1x1 import Conv1x1
+layer = Conv1x1(np.ones((64, 64), np.float32))
+x = np.ones((20_000, 64), np.float32)
+before = {*os.listdir("/proc/self/task")}
+def helpers(): return {*os.listdir("/proc/self/task")} - before
+def call(threads): assert (layer(x, threads=threads) == 64).all()
+"""
+
+WOKEN = """
+def switches():
+    def of(task):
+        lines = open(f"/proc/self/task/{task}/status").read().splitlines()
+        return sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
+    return {task: of(task) for task in helpers()}
+call(6)
+assert len(helpers()) == 5
+time.sleep(0.1)
+first = switches()
+for _ in range(20):
+    call(2)
+    time.sleep(0.001)
+print(sum(number > first[task] for task, number in switches().items()))
+"""
+
+PINNED = """
+cpus = os.sched_getaffinity(0)
+def pinned():
+    own = threading.get_native_id()
+    os.sched_setaffinity(own, [min(cpus)])
+    for _ in range(3): call(3)
+    before.add(str(own))
+thread = threading.Thread(target=pinned)
+thread.start()
+thread.join()
+allowed = [os.sched_getaffinity(int(task)) for task in helpers()]
+assert len(allowed) == 2 and all(a >= cpus - {min(cpus)} for a in allowed), allowed
+os.sched_setaffinity(0, [min(cpus)])
+call(3)
+assert all(os.sched_getaffinity(int(task)) == {min(cpus)} for task in helpers())
+os.sched_setaffinity(0, cpus)
+call(3)
+assert all(len(os.sched_getaffinity(int(task))) >= len(cpus) - 1 for task in helpers())
+print("done")
+"""
+
+
+def test_no_more_helpers_are_woken_than_a_call_wants(fresh_python: Callable[..., Any]) -> None:
+    run = fresh_python(HELPERS + WOKEN, OPENBLAS_NUM_THREADS="1")
+    assert run.stdout == "1\n", run.stderr
+
+
+def test_helpers_of_a_pinned_caller_run_wherever_the_process_may(fresh_python: Callable[..., Any]) -> None:
+    run = fresh_python(HELPERS + PINNED, OPENBLAS_NUM_THREADS="1")
+    assert run.stdout == "done\n", run.stderr

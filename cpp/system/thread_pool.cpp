@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -59,20 +60,31 @@ bool work_alone(const Job& job) {
 }
 
 class Pool {
+  struct Helper {
+    std::thread thread;
+    std::condition_variable wake;
+    std::atomic<size_t> asked{0};   // the last job that wants it
+    std::atomic<int> last_cpu{-1};  // where it was when that was done
+    bool sleeps = false;            // guarded by the pool's mutex
+    bool placed = false;            // may run where `allowed_` says; likewise
+  };
+
  public:
   bool run(const Job& job, int threads) {
     // Not a mutex: `stop` may run a signal handler that comes back here.
     if (busy_.exchange(true, std::memory_order_acquire)) return work_alone(job);
     next_.store(0, std::memory_order_relaxed);
+    size_t asked = 0;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      start_helpers(static_cast<size_t>(threads - 1));
-      keep_off_this_cpu();
+      asked = start_helpers(static_cast<size_t>(threads - 1));
+      place(asked);
       job_ = &job;
-      wanted_ = threads - 1;
-      jobs_.fetch_add(1, std::memory_order_relaxed);
+      ++jobs_;
+      for (size_t i = 0; i < asked; ++i) helpers_[i]->asked.store(jobs_, std::memory_order_relaxed);
+      for (size_t i = 0; i < asked; ++i)
+        if (helpers_[i]->sleeps) helpers_[i]->wake.notify_one();
     }
-    wake_.notify_all();
     const bool finished = work(job, next_);
     {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -89,15 +101,14 @@ class Pool {
 
   // Sends the helpers home after the unit each is at; a job under way is finished by its caller.
   void dismiss() {
-    std::vector<std::thread> leaving;
+    std::vector<std::unique_ptr<Helper>> leaving;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       dismissing_.fetch_add(1, std::memory_order_relaxed);
       leaving.swap(helpers_);
-      placed_ = 0;
+      for (const auto& helper : leaving) helper->wake.notify_one();
     }
-    wake_.notify_all();
-    for (std::thread& helper : leaving) helper.join();
+    for (const auto& helper : leaving) helper->thread.join();
     dismissing_.fetch_sub(1, std::memory_order_relaxed);
   }
 
@@ -113,58 +124,77 @@ class Pool {
   }
 
   // As many helpers as the system grants: with fewer, or none, the job still gets done. None while others are being
-  // sent home, since they would leave as well.
-  void start_helpers(size_t count) {
-    if (dismissed()) return;
+  // sent home, since they would leave as well. How many of those wanted there are.
+  size_t start_helpers(size_t count) {
+    if (dismissed()) return 0;
     try {
-      while (helpers_.size() < count) helpers_.emplace_back([this] { help(); });
+      while (helpers_.size() < count) {
+        auto made = std::make_unique<Helper>();
+        Helper& helper = *made;
+        helpers_.reserve(count);
+        helper.thread = std::thread([this, &helper] { help(helper); });
+        helpers_.push_back(std::move(made));
+      }
     } catch (const std::system_error&) {
     } catch (const std::bad_alloc&) {
     }
+    return std::min(helpers_.size(), count);
   }
 
-  // A helper that is woken on its caller's own CPU, as the system likes to do when the others are busy, takes the
-  // caller's time instead of adding to it.
-  void keep_off_this_cpu() {
+  // Helpers may run wherever the process may, even if their caller is pinned to one CPU; but those that were last met
+  // on their caller's CPU keep off it. A helper that is woken there, as the system likes to do when the others are
+  // busy, takes the caller's time instead of adding to it.
+  void place(size_t count) {
     const int cpu = sched_getcpu();
-    if (cpu < 0 || (cpu == callers_cpu_ && placed_ == helpers_.size())) return;
-    cpu_set_t others;
-    if (sched_getaffinity(0, sizeof(others), &others) != 0) return;
-    if (CPU_COUNT(&others) > 1) CPU_CLR(cpu, &others);
-    for (std::thread& helper : helpers_) pthread_setaffinity_np(helper.native_handle(), sizeof(others), &others);
-    callers_cpu_ = cpu;
-    placed_ = helpers_.size();
+    cpu_set_t all, process;
+    if (cpu < 0 || sched_getaffinity(0, sizeof(all), &all) != 0) return;
+    if (sched_getaffinity(getpid(), sizeof(process), &process) == 0) CPU_OR(&all, &all, &process);
+    if (!CPU_EQUAL(&all, &allowed_)) {
+      allowed_ = all;
+      for (const auto& helper : helpers_) helper->placed = false;
+    }
+    if (CPU_COUNT(&all) > 1) CPU_CLR(cpu, &all);
+    for (size_t i = 0; i < count; ++i) {
+      Helper& helper = *helpers_[i];
+      if (helper.placed && helper.last_cpu.load(std::memory_order_relaxed) != cpu) continue;
+      helper.placed = pthread_setaffinity_np(helper.thread.native_handle(), sizeof(all), &all) == 0;
+      helper.last_cpu.store(-1, std::memory_order_relaxed);
+    }
   }
 
-  void help() {
+  void help(Helper& self) {
+    size_t seen = 0;
+    const auto wanted = [&] { return self.asked.load(std::memory_order_relaxed) != seen || dismissed(); };
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
-      wake_.wait(lock, [this] { return dismissed() || (job_ && wanted_ > 0); });
+      self.sleeps = true;
+      self.wake.wait(lock, wanted);
+      self.sleeps = false;
       if (dismissed()) return;
-      const Job& job = *job_;
-      --wanted_;
-      inside_.fetch_add(1, std::memory_order_relaxed);
-      const size_t seen = jobs_.load(std::memory_order_relaxed);
+      seen = self.asked.load(std::memory_order_relaxed);
+      if (job_ && seen == jobs_) {
+        const Job& job = *job_;
+        inside_.fetch_add(1, std::memory_order_relaxed);
+        lock.unlock();
+        if (job.enter(job.context)) help_with(job);
+        self.last_cpu.store(sched_getcpu(), std::memory_order_relaxed);
+        lock.lock();
+        if (inside_.fetch_sub(1, std::memory_order_release) == 1) done_.notify_all();
+      }
       lock.unlock();
-      if (job.enter(job.context)) help_with(job);
-      lock.lock();
-      if (inside_.fetch_sub(1, std::memory_order_release) == 1) done_.notify_all();
-      lock.unlock();
-      watch([&] { return jobs_.load(std::memory_order_relaxed) != seen || dismissed(); });
+      watch(wanted);
       lock.lock();
     }
   }
 
   std::atomic<bool> busy_{false};  // a caller's job is running
   std::mutex mutex_;               // guards the members below; the atomics are read without it
-  std::condition_variable wake_, done_;
-  std::vector<std::thread> helpers_;
+  std::condition_variable done_;
+  std::vector<std::unique_ptr<Helper>> helpers_;
   const Job* job_ = nullptr;
-  int callers_cpu_ = -1;  // that the first `placed_` helpers keep off
-  size_t placed_ = 0;
-  int wanted_ = 0;                  // helpers the job may still take
-  std::atomic<int> inside_{0};      // helpers at work on it
-  std::atomic<size_t> jobs_{0};     // so far
+  size_t jobs_ = 0;                 // so far
+  cpu_set_t allowed_{};             // to the process and the last caller
+  std::atomic<int> inside_{0};      // helpers at work on the job
   std::atomic<int> dismissing_{0};  // threads at it: two may fork at once, and both must find that all helpers left
   std::atomic<size_t> next_{0};
 };

@@ -1,10 +1,11 @@
 // A pool of threads that helps its caller.
 //
 // The caller works too, and units of work are claimed one by one from a counter: a helper that the system does not
-// schedule costs nothing. One job runs at a time; a caller that finds the pool busy does its job alone. Helpers look
-// out for the next job for some tens of microseconds, and then sleep; they keep off their caller's CPU. They are
-// started by the first job that wants them and joined before a fork; the child starts with a pool of its own. Not done
-// here: priorities, nested jobs, other pinning, long spinning, an orderly end at exit.
+// schedule costs nothing. One job runs at a time; a caller that finds the pool busy does its job alone. As many
+// helpers are woken as it wants. They look out for the next one for some tens of microseconds, and then sleep; they run
+// wherever the process may, but keep off their caller's CPU. They are started by the first job that wants them and
+// joined before a fork; the child starts with a pool of its own. Not done here: priorities, nested jobs, other pinning,
+// long spinning, an orderly end at exit.
 #pragma once
 
 #include <cstddef>
