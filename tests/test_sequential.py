@@ -126,8 +126,9 @@ def test_the_bits_of_the_elements_one_after_another(chain: Any, name: str, rando
 
 @pytest.mark.parametrize("strip", [1, 1000, 9999])
 @pytest.mark.parametrize("axis", [-1, 0, 1])
-def test_no_bit_depends_on_strips(monkeypatch: pytest.MonkeyPatch, strip: int, axis: int) -> None:
-    net = mlp(axis)
+@pytest.mark.parametrize("stride", [1, 2, (3, 2, 1)])
+def test_no_bit_depends_on_strips(monkeypatch: pytest.MonkeyPatch, strip: int, axis: int, stride: Any) -> None:
+    net = mlp(axis, stride=stride)
     x = np.moveaxis(numbers((5, 6, 7, 13), np.uint16), -1, axis)
     expected = net(x)
     monkeypatch.setattr("conv1x1.strips._STRIP", strip)
