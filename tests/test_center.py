@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from io import BytesIO
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,21 @@ def test_in_tiles_boxes_and_by_threads(normal: Any, isa: str) -> None:
             with restricted(isa=isa, tile_pixels=tile):
                 layer(given, out=out, threads=3)
             assert np.ascontiguousarray(out).tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "uint16"])
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_in_every_layer_of_a_chain(normal: Any, isa: str, dtype: str, axis: int) -> None:
+    for widths in [(50, 20, 10, 5), (3, 4, 2, 3), (100, 40, 2, 3)]:
+        x = np.ascontiguousarray(np.moveaxis(pixels_of(normal, 9, 17, widths[0], dtype=dtype), -1, axis))
+        layers = [
+            Conv1x1(normal(k, c), normal(k), center=normal(c, seed=i), activation="relu", channel_axis=axis)
+            for i, (c, k) in enumerate(pairwise(widths))
+        ]
+        y = x
+        for layer in layers:
+            y = layer(y)
+        assert Sequential(layers)(x).tobytes() == y.tobytes()
 
 
 def test_whole_numbers_of_integers_are_exact(isa: str) -> None:
