@@ -43,6 +43,31 @@ def _in_this_order(new: Callable[_P, QConv1x1]) -> Callable[_P, QConv1x1]:
     return checked
 
 
+def _whole(x: ArrayLike, scale: np.float32, zero: Any) -> Array:
+    """Real numbers over a scale, rounded, plus the zero point, clamped to its type."""
+    info = np.iinfo(zero.dtype)
+    with np.errstate(over="ignore"):  # what is too far for float32 is clamped in the end
+        given = quantized.real_numbers(x)
+        whole = np.ma.getdata(given).astype(np.float32)
+        whole /= scale
+    np.rint(whole, out=whole)
+    whole += np.float32(zero)
+    np.clip(whole, info.min, info.max, out=whole)
+    if isinstance(given, np.ma.MaskedArray):  # there may be NaN under the mask
+        whole[np.isnan(whole)] = zero
+    return masked_like(whole.astype(zero.dtype), given)
+
+
+def _real(y: ArrayLike, scale: np.float32, zero: Any) -> Array:
+    """Whole numbers less the zero point, times a scale."""
+    given = quantized.whole_numbers(y)
+    real = np.ma.getdata(given).astype(np.float32)
+    real -= np.float32(zero)
+    with np.errstate(over="ignore"):
+        real *= scale
+    return masked_like(real, given)
+
+
 class QConv1x1(Layer):
     """A quantised pointwise convolution, its weights packed once: ``qlayer(x, *, out=None, threads=None)``.
 
@@ -194,18 +219,7 @@ class QConv1x1(Layer):
         >>> layer.quantize([-1, 0, 2.2, 1000])
         array([126, 128, 132, 255], dtype=uint8)
         """
-        zero = self.x_zero_point
-        info = np.iinfo(zero.dtype)
-        with np.errstate(over="ignore"):  # what is too far for float32 is clamped in the end
-            given = quantized.real_numbers(x)
-            whole = np.ma.getdata(given).astype(np.float32)
-            whole /= self.x_scale
-        np.rint(whole, out=whole)
-        whole += np.float32(zero)
-        np.clip(whole, info.min, info.max, out=whole)
-        if isinstance(given, np.ma.MaskedArray):  # there may be NaN under the mask
-            whole[np.isnan(whole)] = zero
-        return masked_like(whole.astype(zero.dtype), given)
+        return _whole(x, self.x_scale, self.x_zero_point)
 
     @default_arithmetic
     def dequantize(self, y: ArrayLike) -> Array:
@@ -236,12 +250,7 @@ class QConv1x1(Layer):
         array([[0. ],
                [1.5]], dtype=float32)
         """
-        given = quantized.whole_numbers(y)
-        real = np.ma.getdata(given).astype(np.float32)
-        real -= np.float32(self.y_zero_point)
-        with np.errstate(over="ignore"):
-            real *= self.y_scale
-        return masked_like(real, given)
+        return _real(y, self.y_scale, self.y_zero_point)
 
     @property
     def bias(self) -> Array | None:
