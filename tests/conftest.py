@@ -51,6 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before hypothesis reads its own option
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "calm: of thresholds themselves, or of plans that stay, as no nervous build has")
     config.addinivalue_line("markers", "drawn: with numbers or calls drawn at random; --seeds draws others")
     seed = config.getoption("--seeds")
     hypothesis.settings.load_profile("fixed" if seed is None else "fresh")
@@ -76,6 +77,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
             item.add_marker(pytest.mark.xdist_group("alone" if item.path.stem in ALONE else item.path.stem))
+    if _conv1x1.config()["nervous"]:
+        for item in items:
+            if item.get_closest_marker("calm"):
+                item.add_marker(pytest.mark.skip("this build is nervous"))
     if config.getoption("--seeds") is None:
         return
 

@@ -92,6 +92,7 @@ def test_a_vector_of_weights_counts_as_one_filter() -> None:
     assert Conv1x1(np.ones(32)).plan(sparse(5, 32))["order"] == "lanes"
 
 
+@pytest.mark.calm
 @pytest.mark.parametrize("shape", [(64,), (1, 64), (7, 7, 64), (9, 9, 64)])
 def test_small_work_stays_on_one_thread(isa: str, shape: Any) -> None:
     plan = layer(32, 64).plan(sparse(*shape), threads=8)
@@ -206,7 +207,7 @@ def test_the_list_of_kernels() -> None:
 
 def test_the_configuration() -> None:
     config = _conv1x1.config()
-    names = "compiler cpu isas_built isas_supported isa fused threads tunes tried"
+    names = "compiler cpu isas_built isas_supported isa fused threads nervous tunes tried"
     assert set(config) == {*names.split()}
     assert "portable" in config["isas_supported"]
     assert set(config["isas_supported"]) <= set(config["isas_built"])
@@ -250,6 +251,7 @@ def test_any_way_of_moving_and_cutting_can_be_asked_for(channel_axis: int, filte
                 assert chunk <= plan["chunk_filters"] < chunk + 16
 
 
+@pytest.mark.calm
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("channel_axis", [-1, 0])
 def test_a_special_kernel_can_be_asked_for(channel_axis: int, dtype: str) -> None:

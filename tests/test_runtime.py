@@ -115,6 +115,7 @@ print(at_import, after_small, first, tasks() - before)
 """
 
 
+@pytest.mark.calm
 def test_threads_start_with_the_first_large_call(fresh_python: Any) -> None:
     assert printed(fresh_python(IMPORT)) == "0 0 3 3"
 

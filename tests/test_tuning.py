@@ -21,6 +21,8 @@ from conv1x1.runtime import restricted
 if os.environ.get("CONV1X1_TUNE") == "off":
     pytest.skip("whoever runs the tests wants no plans tried", allow_module_level=True)
 
+pytestmark = pytest.mark.calm  # a nervous build keeps not every plan
+
 MOST_CALLS = 41  # the first, and five of each of eight plans
 
 #: A layer and its pixels, of which calls take some tens of microseconds, so that plans are worth trying.

@@ -11,14 +11,16 @@
 #include <initializer_list>
 #include <new>
 
+#include "system/nervous.h"
+
 namespace conv1x1 {
 
 namespace py = pybind11;
 
 // Below these, giving up the GIL costs more than another thread could gain: of a call's forecast, and of integers that
 // are looked through.
-constexpr double microseconds_worth_releasing = 10;
-constexpr size_t elements_worth_releasing = size_t{1} << 17;
+constexpr double microseconds_worth_releasing = nervous ? 0 : 10;
+constexpr size_t elements_worth_releasing = nervous ? 1 : size_t{1} << 17;
 
 // Runs what may end this thread: while the interpreter is on its way out, Python before 3.14 ends a daemon thread where
 // it wants the GIL, by unwinding its stack. That would tear a job away from the helpers at it, and abort in a function

@@ -12,6 +12,7 @@
 #include "prepared.h"
 #include "selection.h"
 #include "system/cpu.h"
+#include "system/nervous.h"
 #include "system/thread_pool.h"
 #include "weights/weights.h"
 
@@ -159,6 +160,7 @@ py::dict config() {
   d["isa"] = isa_name(selection().isa);
   d["fused"] = machine().table->fused;
   d["threads"] = get_num_threads();
+  d["nervous"] = nervous;
   d["tunes"] = tunes();
   d["tried"] = all_trials();
   return d;

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "run/finish.h"
+#include "system/nervous.h"
 
 namespace conv1x1 {
 
@@ -34,7 +35,7 @@ bool colour(const Task& t, const End& from, const End& to) {
 
 // Planes: in place, as many pixels at a time as stay in the first-level cache for every filter.
 void in_planes(const Task& t) {
-  constexpr size_t block = 1024;
+  constexpr size_t block = nervous ? 16 : 1024;
   FewChannels f = plain_filters<FewChannels>(t);
   f.x_row = t.x.channel;
   f.out_row = t.y.channel;
@@ -55,7 +56,7 @@ void in_planes(const Task& t) {
 // together again. Where one side is planes it is apart already, or stays so.
 class InBlocks {
  public:
-  static constexpr size_t most = 128;
+  static constexpr size_t most = nervous ? 16 : 128;
 
   InBlocks(const Task& t, bool x_planes, bool y_planes)
       : task_(t),

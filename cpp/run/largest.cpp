@@ -4,13 +4,14 @@
 #include <atomic>
 
 #include "run/transfer.h"
+#include "system/nervous.h"
 #include "system/thread_pool.h"
 
 namespace conv1x1 {
 
 namespace {
 
-constexpr size_t tile = size_t{1} << 16;  // elements
+constexpr size_t tile = nervous ? 16 : size_t{1} << 16;  // elements
 
 struct Search {
   const KernelTable& table;
@@ -27,7 +28,7 @@ uint64_t of_run(const Search& s, const char* data, ptrdiff_t step, size_t n, uin
   const LargestFn kernel = s.table.largest[static_cast<size_t>(s.array.dtype)];
   const size_t size = size_of(s.array.dtype);
   if (step == static_cast<ptrdiff_t>(size) && !s.array.swapped) return kernel(data, n, most);
-  constexpr size_t chunk = 512;
+  constexpr size_t chunk = nervous ? 16 : 512;
   alignas(64) char buffer[chunk * 8];
   for (size_t first = 0; first < n; first += chunk) {
     const size_t count = std::min(chunk, n - first);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "system/nervous.h"
+
 namespace conv1x1 {
 
 namespace {
@@ -52,7 +54,8 @@ void move_pixels(const Task& t, size_t channel, size_t channels, size_t first, s
 // Pixels as lanes, each with the numbers of a pair or quad of channels. Where the last one wants channels that are
 // not there, any numbers will do: their weights are 0.
 void stage_together(const Task& t, const Block& to) {
-  constexpr size_t chunk = 512, high = 16;  // pixels and channels that are rows of the kernel's numbers at a time
+  // Pixels and channels that are rows of the kernel's numbers at a time; no row of a box is longer.
+  constexpr size_t chunk = nervous ? 128 : 512, high = 16;
   alignas(64) char rows_of_numbers[high * chunk * 2];
   const size_t depth = t.depth(), in_channels = t.problem.in_channels;
   const ptrdiff_t size = element_size(t), row = static_cast<ptrdiff_t>(chunk) * size;

@@ -7,13 +7,14 @@
 #include <limits>
 
 #include "call/problem.h"
+#include "system/nervous.h"
 
 namespace conv1x1 {
 
 namespace {
 
 // Elements handled at a time, in buffers on the stack.
-constexpr size_t chunk = 512;
+constexpr size_t chunk = nervous ? 16 : 512;
 
 template <class T, class Swap>
 void swap_each(char* p, size_t n, Swap swap) {

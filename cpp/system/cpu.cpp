@@ -3,6 +3,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "system/nervous.h"
+
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 #define CONV1X1_X86 1
@@ -215,7 +217,11 @@ Cpu x86_cpu(const X86& answers) {
 #endif
 
 const Cpu& cpu() {
-  static const Cpu& found = *new Cpu(detect());
+  static const Cpu& found = *[] {
+    Cpu* detected = new Cpu(detect());
+    if (nervous) detected->costs = nervous_costs(detected->costs);
+    return detected;
+  }();
   return found;
 }
 

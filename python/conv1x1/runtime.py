@@ -215,6 +215,8 @@ def show_config() -> None:
     names = [k["name"] for k in _conv1x1.kernels() if k["isa"] in isas]
     print(f"kernels: {len(names)} for {config['isa']}: {', '.join(names)}")
     print(f"threads: {config['threads']}")
+    if config["nervous"]:
+        print("a nervous build, for tests: every threshold is as small as it can be, and no plan the usual one")
     print(f"plans: {_plans(config)}")
     for shape in config["tried"][-_MOST_SHOWN:]:
         print(f"  {_tried(shape)}")
