@@ -79,6 +79,23 @@ def parser() -> argparse.ArgumentParser:
         epilog="example:\n  conv1x1 info",
     )
 
+    _add_explain(commands)
+    _add_import(commands)
+    _add_apply(commands)
+
+    command = commands.add_parser(
+        "selftest",
+        help="every kernel this CPU can run against the definition",
+        description="Compare every kernel this CPU can run with the plain NumPy definition, in a few seconds.\n"
+        "The output is fit for a bug report. Exit code 1 if a kernel is wrong.",
+        epilog="example:\n  conv1x1 selftest",
+    )
+
+    _add_bench(commands)
+    return made
+
+
+def _add_explain(commands: Any) -> None:
     command = commands.add_parser(
         "explain",
         help="the arithmetic of one output pixel",
@@ -99,20 +116,6 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--at", type=_integers, metavar="I,J", help="the output pixel to explain")
     command.add_argument("--filter", type=_integer, default=0, metavar="K", help="the filter to explain (default: 0)")
     command.add_argument("--svg", metavar="FILE.svg", help="also draw it into this file")
-
-    _add_import(commands)
-    _add_apply(commands)
-
-    command = commands.add_parser(
-        "selftest",
-        help="every kernel this CPU can run against the definition",
-        description="Compare every kernel this CPU can run with the plain NumPy definition, in a few seconds.\n"
-        "The output is fit for a bug report. Exit code 1 if a kernel is wrong.",
-        epilog="example:\n  conv1x1 selftest",
-    )
-
-    _add_bench(commands)
-    return made
 
 
 def _add_import(commands: Any) -> None:
