@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -195,8 +196,18 @@ def test_an_error_names_tile_and_file(tmp_path: Path, normal: Maker) -> None:
         c11.stream(layer, source, tmp_path / "y.npy", memory=4000, threads=1)
 
 
+@pytest.fixture
+def handled() -> Iterator[None]:
+    """Signals as usual, of which a process that was started in the background may ignore one."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_it_within_a_tile(tmp_path: Path, normal: Maker, number: Any) -> None:
+def test_signals_end_it_within_a_tile(handled: None, tmp_path: Path, normal: Maker, number: Any) -> None:
     before = signal.getsignal(number)
     tiles = []
 
