@@ -191,6 +191,30 @@ PyObject* layer_spec(PyObject* self, void*) {
   return call_package("conv1x1.checks", "shown", reinterpret_cast<LayerObject*>(self)->state->spec.ptr());
 }
 
+// A plan by its names, in Python.
+py::dict described(const Prepared& prepared, DType arithmetic) {
+  const Plan& plan = prepared.settled_program().steps.front().plan;
+  const Isa isa = plan.table->isa;
+  py::dict d;
+  d["kernel"] = kernel_name(plan, arithmetic);
+  d["isa"] = isa_name(isa);
+  d["arithmetic"] = type_name(arithmetic);
+  d["orientation"] = orientation_name(plan);
+  d["order"] = order_name(plan.order);
+  d["rows"] = static_cast<int>(plan.family->max_rows[plan.vectors - 1]);
+  d["lanes"] = plan.vectors * plan.family->width;
+  d["tile_pixels"] = plan.tile_pixels;
+  d["tiles"] = plan.tiles;
+  d["chunk_filters"] = plan.chunk_filters;
+  d["channel_block"] = plan.channel_block;
+  d["threads"] = plan.threads;
+  d["stages_x"] = plan.stage_x;
+  d["scratches_y"] = plan.scratch_y;
+  d["scratch_bytes"] = plan.scratch_bytes;
+  d["tried"] = trials_of(prepared);
+  return d;
+}
+
 // layer._plan(x, residual, out, threads): how a call with these (canonical) arguments would run.
 PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
@@ -223,22 +247,8 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     if (form == Form::plain && !x.is_complex) y.is_complex = residual.is_complex = false;  // the real part
     const auto prepared =
         prepare({s, *state.weights, form, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads});
-    const Plan& plan = prepared->settled_program().steps.front().plan;
-    const Isa isa = plan.table->isa;
-    py::dict d;
-    d["kernel"] = kernel_name(plan, types.arithmetic);
-    d["isa"] = isa_name(isa);
-    d["arithmetic"] = type_name(types.arithmetic);
+    py::dict d = described(*prepared, types.arithmetic);
     d["dtype"] = type_name(ElementType{types.result, is_complex});
-    d["orientation"] = orientation_name(plan);
-    d["order"] = order_name(plan.order);
-    d["rows"] = static_cast<int>(plan.family->max_rows[plan.vectors - 1]);
-    d["lanes"] = plan.vectors * plan.family->width;
-    d["tile_pixels"] = plan.tile_pixels;
-    d["tiles"] = plan.tiles;
-    d["chunk_filters"] = plan.chunk_filters;
-    d["channel_block"] = plan.channel_block;
-    d["threads"] = plan.threads;
     py::list strided;
     for (int i = 0; i < x.rank; ++i)
       if (g.steps[i] != 1) strided.append(i);
@@ -248,10 +258,6 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     py::list outermost_first;
     for (int i = 0; i < y.rank; ++i) outermost_first.append(axes[i]);
     d["memory_order"] = py::tuple(outermost_first);
-    d["stages_x"] = plan.stage_x;
-    d["scratches_y"] = plan.scratch_y;
-    d["scratch_bytes"] = plan.scratch_bytes;
-    d["tried"] = trials_of(*prepared);
     return d.release().ptr();
   });
 }
