@@ -32,7 +32,7 @@ Problem with(Problem p, const Link& link) {
   return p;
 }
 
-// Of two layers at least.
+// Of two steps at least, one of them a layer.
 class Chain {
  public:
   Chain(const Problem& call, const std::vector<Link>& layers, const Machine& machine)
@@ -50,7 +50,9 @@ class Chain {
     program.own_scratch = place_blocks(program.tile_pixels);
     for (size_t l = 0; l < layers_.size(); ++l) {
       const Problem p = problem_of(l);
-      program.steps.push_back({p, make_plan(p, machine_of(l, program.tile_pixels), 1), handed_[l]});
+      const Plan plan = layers_[l].kind == StepKind::layer ? make_plan(p, machine_of(l, program.tile_pixels), 1)
+                                                           : plan_over_channels(l, p, program.tile_pixels);
+      program.steps.push_back({layers_[l].kind, p, plan, handed_[l]});
       program.scratch_bytes =
           std::max(program.scratch_bytes, program.own_scratch + program.steps.back().plan.scratch_bytes);
     }
@@ -121,13 +123,49 @@ class Chain {
     return problem_of(l, l == 0 ? nullptr : &handed_[l - 1], l + 1 == layers_.size() ? nullptr : &handed_[l]);
   }
 
-  // What layer l costs where the blocks before and after it lie so.
+  // Which way round what is no layer works: as what it reads lies.
+  static Orientation way_of(const Side& x) {
+    return x.channel == static_cast<ptrdiff_t>(size_of(x.dtype)) ? Orientation::pixels_as_rows
+                                                                 : Orientation::pixels_as_lanes;
+  }
+
+  // A step that is no layer: x is staged unless it is a block of the type of the sums, and so are results on their way
+  // to anything else.
+  Plan plan_over_channels(size_t l, const Problem& p, size_t tile_pixels) const {
+    Plan plan;
+    plan.table = machine_.table;
+    plan.family = any_family(p, *machine_.table);
+    if (p.pixels == 0 || p.out_channels == 0) {
+      plan.tiles = plan.chunks = 0;
+      return plan;
+    }
+    const bool ends = l + 1 == layers_.size(), index = layers_[l].kind == StepKind::arg_max;
+    plan.orientation = l == 0 ? way_of(p.x) : turned_[l - 1];
+    plan.stage_x = l == 0 || p.x.dtype != p.arithmetic;
+    plan.scratch_y = index || ends || p.y.dtype != p.arithmetic || turned_[l] != plan.orientation;
+    plan.tile_pixels = tile_pixels;
+    plan.chunk_filters = p.out_channels;
+    plan.channel_block = p.in_channels;
+    choose_pitches(plan, p, machine_.costs);
+    if (index)
+      plan.scratch_bytes =
+          plan.y_scratch + round_up(tile_pixels * size_of(DType::int32), line) + tile_pixels * size_of(p.y.dtype);
+    return plan;
+  }
+
+  // What layer l, or whatever it is, costs where the blocks before and after it lie so.
   double cycles_of(size_t l, size_t before, size_t after, size_t tile_pixels) const {
     if (layers_[l].out_channels == 0) return 0;
     Handed from, to;
     if (ways_before(l) > 1) from = block_of(l - 1, ways_round[before], tile_pixels);
     if (ways_after(l) > 1) to = block_of(l, ways_round[after], tile_pixels);
     const Problem p = problem_of(l, ways_before(l) > 1 ? &from : nullptr, ways_after(l) > 1 ? &to : nullptr);
+    if (layers_[l].kind != StepKind::layer) {
+      const Orientation reads = ways_before(l) > 1 ? ways_round[before] : way_of(p.x),
+                        writes = ways_after(l) > 1 ? ways_round[after] : way_of(p.y);
+      const bool turns = reads != writes && layers_[l].kind != StepKind::arg_max;
+      return turns ? machine_.costs.turned_move[2] * static_cast<double>(p.pixels * p.in_channels) : 0;
+    }
     return choose_candidate(p, machine_of(l, 0)).cycles;
   }
 
@@ -164,6 +202,11 @@ class Chain {
     for (size_t l = 0; l < layers_.size(); ++l) {
       if (layers_[l].out_channels == 0) continue;
       const Problem p = problem_of(l);
+      if (layers_[l].kind != StepKind::layer) {
+        program.microseconds +=
+            static_cast<double>(p.pixels * p.in_channels) * costs.over_channels_flop / costs.flop_in_microsecond;
+        continue;
+      }
       const Plan plan = make_plan(p, machine_of(l, 0), 1);
       if (!whole.family || granule_of(plan) > granule_of(whole)) static_cast<Candidate&>(whole) = plan;
       tile = std::min(tile, plan.tile_pixels);
@@ -215,7 +258,7 @@ class Chain {
 
 Program make_program(const Problem& p, const Plan& plan) {
   Program program;
-  program.steps.push_back({p, plan, {}});
+  program.steps.push_back({StepKind::layer, p, plan, {}});
   program.pixels = p.pixels;
   if (p.boxed) program.boxed = p.all;
   program.tile_pixels = plan.tile_pixels;

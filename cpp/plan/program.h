@@ -7,9 +7,9 @@
 // becomes an array. One convolution is a program of one step. All steps share one tile, so that all of it fits the
 // caches; where the blocks lie, and which way round, is decided here too, once for all.
 //
-// A step is a layer. What else maps the channels of a pixel to others (a softmax, a norm over the channels, the largest
-// of them), takes something off before a layer, adds the chain's own x, or reduces over the pixels of a tile will be
-// another kind of `Step`, with a plan of its own; run_unit in run/convolve.cpp is where its kind is told.
+// A step is a layer, or something else over the channels of each pixel: a softmax, a norm, the index of the largest.
+// What reduces over the pixels of a tile will be another kind of `Step`; run_part in run/convolve.cpp is where its kind
+// is told.
 //
 // Pure, as plans are: no global, no addresses.
 #pragma once
@@ -24,8 +24,12 @@
 
 namespace conv1x1 {
 
-// A layer of a chain, as far as its program depends on it. Channels and filters are real ones, of one group.
+enum class StepKind : unsigned char { layer, softmax, layer_norm, arg_max };
+
+// A layer of a chain, or what else is a step of it, as far as its program depends on it. Channels and filters are real
+// ones, of one group. What is no layer has as many of both, but for arg_max, whose result is one index or label.
 struct Link {
+  StepKind kind = StepKind::layer;
   DType arithmetic = DType::float32;  // of its sums
   DType result = DType::float32;      // what it hands on; of the last one, y's type
   bool quantized = false;
@@ -44,9 +48,10 @@ struct Handed {
   ptrdiff_t pixel = 0, channel = 0;  // bytes to the next
 };
 
-// A layer: staged, multiplied and finished as its plan says. Of an end that is a block the problem tells type and
-// strides as it does of an array's, and the plan follows by the same rules.
+// A layer: staged, multiplied and finished as its plan says; else staged, computed and finished. Of an end that is a
+// block the problem tells type and strides as it does of an array's, and the plan follows by the same rules.
 struct Step {
+  StepKind kind;
   Problem problem;
   Plan plan;
   Handed to;
@@ -70,10 +75,10 @@ struct Program {
 Program make_program(const Problem&, const Plan&);
 Program make_program(const Problem&, const Machine&, int max_threads);
 
-// Of a chain of layers, at least one. `call` is the geometry from x to y, as if there were one layer with x's channels
-// and y's filters in one group. The residual is the last layer's. Complex numbers go through as pairs (of the first
-// layer also doubled) alone: a problem of two halves stands alone, since its halves are put together in y. The
-// machine's restriction counts for the tile, each layer's own for the rest.
+// Of a chain, at least one of whose steps is a layer. `call` is the geometry from x to y, as if there were one layer
+// with x's channels and y's filters in one group. The residual is the last step's, which is a layer then. Complex
+// numbers go through as pairs (of the first layer also doubled) alone: a problem of two halves stands alone, since its
+// halves are put together in y. The machine's restriction counts for the tile, each layer's own for the rest.
 Program make_program(const Problem& call, const std::vector<Link>& layers, const Machine&, int max_threads);
 
 }  // namespace conv1x1

@@ -152,22 +152,27 @@ bool may_be_complex(const Settings& s, Types& types) {
   return true;
 }
 
+bool number_of_threads(PyObject* object, int& threads) {
+  threads = get_num_threads();
+  if (object == Py_None) return true;
+  if (!PyLong_CheckExact(object)) return false;
+  const long n = clamped(object);
+  threads = static_cast<int>(std::min<long>(n, std::numeric_limits<int>::max()));
+  return n >= 1;
+}
+
 std::optional<PyObject*> call(const Settings& s, const Weights& weights, PyObject* x_object, PyObject* residual_object,
                               PyObject* out_object, PyObject* threads_object, bool checked, Attempt& attempt) {
   Operands operands;
   Array &x = operands.x, &residual = operands.residual, &out = operands.out;
   Geometry g;
-  if (!view(x_object, x) || !locate(s, weights, x, g) || (s.pixels && x.dtype != *s.pixels)) return not_canonical();
+  if (!view(x_object, x) || !locate(s, weights.channels(), x, g) || (s.pixels && x.dtype != *s.pixels))
+    return not_canonical();
   const auto fits = [&](const Array& a) { return std::equal(a.shape, a.shape + a.rank, g.shape, g.shape + g.rank); };
   const bool adds = operands.adds = residual_object != Py_None;
   if (adds && (!view(residual_object, residual, checked) || !fits(residual))) return not_canonical();
-  int threads = get_num_threads();
-  if (threads_object != Py_None) {
-    if (!PyLong_CheckExact(threads_object)) return not_canonical();
-    const long n = clamped(threads_object);
-    if (n < 1) return not_canonical();
-    threads = static_cast<int>(std::min<long>(n, std::numeric_limits<int>::max()));
-  }
+  int threads;
+  if (!number_of_threads(threads_object, threads)) return not_canonical();
 
   bool in_place = false;
   const DType* asked = s.result ? &s.result->dtype : nullptr;
@@ -192,45 +197,13 @@ std::optional<PyObject*> call(const Settings& s, const Weights& weights, PyObjec
   if (refusal != Refusal::none) return not_canonical();
   if (is_complex && !may_be_complex(s, types)) return not_canonical();
   const auto run = [&](const Array& y) {
-    return compute(s, weights, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads, attempt.pinned,
-                   limit ? &*limit : nullptr);
+    const std::optional<bool> done = compute(s, weights, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads,
+                                             attempt.pinned, limit ? &*limit : nullptr);
+    attempt.dropped = limit && limit->passed;
+    return done;
   };
-  if (in_place) {
-    const std::optional<bool> done = run(out);
-    if (!done) return std::nullopt;
-    if (!*done) return nullptr;
-    Py_INCREF(out_object);
-    return out_object;
-  }
-  const bool copied = out_object != Py_None;
-  const ElementType result_type{types.result, is_complex};
-  int number = type_number(result_type);
-  if (types.result == DType::bfloat16)  // the one that was asked for, or else x's
-    number = copied     ? number_of(py::detail::array_proxy(out_object)->descr)
-             : s.result ? s.result_number
-                        : number_of(py::detail::array_proxy(x_object)->descr);
-  // As x lies; what is copied to `out` afterwards, as `out` does.
-  const bool c_order = contiguous(copied ? out_object : x_object);
-  ptrdiff_t strides[max_rank];
-  if (!c_order) lie_as(copied ? out : x, g, result_type, strides);
-  py::object result = std::move(attempt.result);
-  Array y;
-  if (!result || !view(result.ptr(), y) || y.dtype != types.result || y.is_complex != is_complex || !fits(y)) {
-    result = py::reinterpret_steal<py::object>(
-        new_array(g.rank, g.shape, c_order ? nullptr : strides, number));  // which runs no Python
-    if (!result || !view(result.ptr(), y)) return nullptr;
-  }
-  const std::optional<bool> done = run(y);
-  if (!done) {
-    attempt.result = std::move(result);
-    return std::nullopt;
-  }
-  if (limit && limit->passed) return not_canonical();
-  if (!*done) return nullptr;
-  if (!copied) return result.release().ptr();
-  if (py::detail::npy_api::get().PyArray_CopyInto_(out_object, result.ptr()) != 0) return nullptr;
-  Py_INCREF(out_object);
-  return out_object;
+  return deliver({x_object, out_object, x, out, in_place}, g, {types.result, is_complex}, s.result_number, attempt,
+                 run);
 }
 
 }  // namespace conv1x1

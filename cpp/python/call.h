@@ -6,8 +6,10 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <initializer_list>
 #include <optional>
+#include <utility>
 
 #include "arrays.h"
 #include "call/problem.h"
@@ -22,7 +24,8 @@ namespace conv1x1 {
 // GIL. Where it has to, it is attempted once more with its arrays pinned.
 struct Attempt {
   bool pinned = false;
-  py::object result;  // that the attempt before has made
+  py::object result;     // that the attempt before has made
+  bool dropped = false;  // what it came to is no result: the call is not canonical
 };
 
 // Runs attempt(Attempt&), which gives a result (null with an error set), or nothing where `arrays` must be pinned
@@ -74,6 +77,61 @@ bool may_be_complex(const Settings& s, Types& types);
 Form form_of(const Weights&, const Array& x);
 
 PyObject* not_canonical();
+
+// How many threads a call may take, None for as many as are set; false where that is no number of threads.
+bool number_of_threads(PyObject* object, int& threads);
+
+// Where a call's result goes: to `out`, or, where that is None, to a new array that lies as x does. What `out` may
+// share with what is read, or its elements with each other, comes between: then the result is copied to it (not
+// `in_place`).
+struct Destination {
+  PyObject *x_object, *out_object;
+  const Array &x, &out;
+  bool in_place;
+};
+
+// Calls run(y), of which the result is as `compute`'s, for a result of that shape and type, and returns as `call` does.
+// `asked_number`: NumPy's of the type that was asked for, or -1.
+template <class Run>
+std::optional<PyObject*> deliver(const Destination& to, const Geometry& g, ElementType type, int asked_number,
+                                 Attempt& attempt, Run run) {
+  if (to.in_place) {
+    const std::optional<bool> done = run(to.out);
+    if (!done) return std::nullopt;
+    if (!*done) return nullptr;
+    Py_INCREF(to.out_object);
+    return to.out_object;
+  }
+  const bool copied = to.out_object != Py_None;
+  int number = type_number(type);
+  if (type.dtype == DType::bfloat16)  // the one that was asked for, or else x's
+    number = copied              ? number_of(py::detail::array_proxy(to.out_object)->descr)
+             : asked_number >= 0 ? asked_number
+                                 : number_of(py::detail::array_proxy(to.x_object)->descr);
+  // As x lies; what is copied to `out` afterwards, as `out` does.
+  const bool c_order = contiguous(copied ? to.out_object : to.x_object);
+  ptrdiff_t strides[max_rank];
+  if (!c_order) lie_as(copied ? to.out : to.x, g, type, strides);
+  py::object result = std::move(attempt.result);
+  Array y;
+  if (!result || !view(result.ptr(), y) || y.dtype != type.dtype || y.is_complex != type.is_complex ||
+      !std::equal(y.shape, y.shape + y.rank, g.shape, g.shape + g.rank)) {
+    result = py::reinterpret_steal<py::object>(
+        new_array(g.rank, g.shape, c_order ? nullptr : strides, number));  // which runs no Python
+    if (!result || !view(result.ptr(), y)) return nullptr;
+  }
+  const std::optional<bool> done = run(y);
+  if (!done) {
+    attempt.result = std::move(result);
+    return std::nullopt;
+  }
+  if (attempt.dropped) return not_canonical();
+  if (!*done) return nullptr;
+  if (!copied) return result.release().ptr();
+  if (py::detail::npy_api::get().PyArray_CopyInto_(to.out_object, result.ptr()) != 0) return nullptr;
+  Py_INCREF(to.out_object);
+  return to.out_object;
+}
 
 // The result as a new reference; NotImplemented for a call that is not canonical; null with an error set; nothing where
 // the arrays must be pinned first.

@@ -52,7 +52,7 @@ py::dict types_of(const py::tuple& spec, const py::object& x, const py::object& 
   Operands o;
   o.adds = !residual.is_none();
   Geometry g;
-  if (!view(x.ptr(), o.x, true) || !locate(s, *state->weights, o.x, g) ||
+  if (!view(x.ptr(), o.x, true) || !locate(s, state->weights->channels(), o.x, g) ||
       (o.adds && !view(residual.ptr(), o.residual, true)) || (!out.is_none() && !view(out.ptr(), o.out, true)))
     throw py::value_error("the arrays do not fit the layer");
   const bool given = !out.is_none();

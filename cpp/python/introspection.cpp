@@ -62,6 +62,26 @@ void end_threads(long id) {
   threads_blocks.erase(block);
 }
 
+py::dict plan_of(const Plan& plan, DType arithmetic, ElementType result) {
+  py::dict d;
+  d["kernel"] = kernel_name(plan, arithmetic);
+  d["isa"] = isa_name(plan.table->isa);
+  d["arithmetic"] = type_name(arithmetic);
+  d["dtype"] = type_name(result);
+  d["orientation"] = orientation_name(plan);
+  d["order"] = order_name(plan.order);
+  d["rows"] = static_cast<int>(plan.family->max_rows[plan.vectors - 1]);
+  d["lanes"] = plan.vectors * plan.family->width;
+  d["tile_pixels"] = plan.tile_pixels;
+  d["tiles"] = plan.tiles;
+  d["chunk_filters"] = plan.chunk_filters;
+  d["channel_block"] = plan.channel_block;
+  d["stages_x"] = plan.stage_x;
+  d["scratches_y"] = plan.scratch_y;
+  d["scratch_bytes"] = plan.scratch_bytes;
+  return d;
+}
+
 py::list list_kernels() {
   py::list list;
   for (size_t i = 0; i < isa_count; ++i) {

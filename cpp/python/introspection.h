@@ -7,6 +7,9 @@
 #include <optional>
 #include <string>
 
+#include "arrays.h"
+#include "plan/plan.h"
+
 namespace conv1x1 {
 
 namespace py = pybind11;
@@ -24,6 +27,9 @@ void restrict_to(const std::optional<std::string>& isa, const std::optional<std:
                  const std::optional<std::string>& orientation, std::optional<bool> stages_x,
                  std::optional<bool> scratches_y, std::optional<size_t> tile_pixels,
                  std::optional<size_t> chunk_filters);
+
+// A plan in words, of a convolution whose sums and results are of these types.
+py::dict plan_of(const Plan& plan, DType arithmetic, ElementType result);
 
 py::dict config();
 

@@ -10,7 +10,9 @@
 #include <stdexcept>
 #include <utility>
 
+#include "arguments.h"
 #include "call.h"
+#include "introspection.h"
 #include "prepared.h"
 #include "selection.h"
 #include "system/fp_environment.h"
@@ -114,50 +116,16 @@ void layer_dealloc(PyObject* self) {
   Py_DECREF(type);
 }
 
-// A layer's arguments: x by position or name, the others by name. A quantised layer takes no residual.
-constexpr const char* argument_names[] = {"x", "residual", "out", "threads"};
-
-const char* usage(bool quantized) {
-  return quantized ? "qlayer(x, *, out=None, threads=None)" : "layer(x, *, residual=None, out=None, threads=None)";
-}
-
-// Fills `values`; false with a TypeError set.
-bool parse(bool quantized, PyObject** values, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
-  const Py_ssize_t positional = PyVectorcall_NARGS(nargsf);
-  if (positional > 1) {
-    PyErr_Format(PyExc_TypeError, "a layer takes x alone by position, got %zd arguments: write %s, as in %s",
-                 positional, quantized ? "qlayer(x, out=a)" : "layer(x, residual=a) or layer(x, out=a)",
-                 usage(quantized));
-    return false;
-  }
-  if (positional == 1) values[0] = args[0];
-  const Py_ssize_t keywords = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
-  for (Py_ssize_t k = 0; k < keywords; ++k) {
-    PyObject* name = PyTuple_GET_ITEM(kwnames, k);
-    size_t i = 0;
-    while (i < 4 && PyUnicode_CompareWithASCIIString(name, argument_names[i]) != 0) ++i;
-    if (i == 4 || (quantized && i == 1)) {
-      PyErr_Format(PyExc_TypeError, "a %slayer has no argument %R: %s", quantized ? "quantised " : "", name,
-                   usage(quantized));
-      return false;
-    }
-    if (i == 0 && positional == 1) {
-      PyErr_Format(PyExc_TypeError, "a layer got two values for argument %R", name);
-      return false;
-    }
-    values[i] = args[positional + k];
-  }
-  if (values[0]) return true;
-  PyErr_Format(PyExc_TypeError, "a layer needs an array: %s", usage(quantized));
-  return false;
-}
+constexpr Words of_floats{"a layer", "a layer", "layer(x, residual=a) or layer(x, out=a)",
+                          "layer(x, *, residual=None, out=None, threads=None)", true},
+    of_bytes{"a layer", "a quantised layer", "qlayer(x, out=a)", "qlayer(x, *, out=None, threads=None)", false};
 
 PyObject* layer_call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
   return guarded([&]() -> PyObject* {
     const LayerState& state = *reinterpret_cast<LayerObject*>(self)->state;
     const bool quantized = state.settings.factors.quantized;
     PyObject* values[] = {nullptr, Py_None, Py_None, Py_None};
-    if (!parse(quantized, values, args, nargsf, kwnames)) return nullptr;
+    if (!parse(quantized ? of_bytes : of_floats, values, args, nargsf, kwnames)) return nullptr;
     const auto call_with = [&](PyObject* x, PyObject* residual, PyObject* out, PyObject* threads, bool checked) {
       return attempt_call({x, residual, out}, [&](Attempt& attempt) {
         return call(state.settings, *state.weights, x, residual, out, threads, checked, attempt);
@@ -191,30 +159,6 @@ PyObject* layer_spec(PyObject* self, void*) {
   return call_package("conv1x1.checks", "shown", reinterpret_cast<LayerObject*>(self)->state->spec.ptr());
 }
 
-// A plan by its names, in Python.
-py::dict described(const Prepared& prepared, DType arithmetic) {
-  const Plan& plan = prepared.settled_program().steps.front().plan;
-  const Isa isa = plan.table->isa;
-  py::dict d;
-  d["kernel"] = kernel_name(plan, arithmetic);
-  d["isa"] = isa_name(isa);
-  d["arithmetic"] = type_name(arithmetic);
-  d["orientation"] = orientation_name(plan);
-  d["order"] = order_name(plan.order);
-  d["rows"] = static_cast<int>(plan.family->max_rows[plan.vectors - 1]);
-  d["lanes"] = plan.vectors * plan.family->width;
-  d["tile_pixels"] = plan.tile_pixels;
-  d["tiles"] = plan.tiles;
-  d["chunk_filters"] = plan.chunk_filters;
-  d["channel_block"] = plan.channel_block;
-  d["threads"] = plan.threads;
-  d["stages_x"] = plan.stage_x;
-  d["scratches_y"] = plan.scratch_y;
-  d["scratch_bytes"] = plan.scratch_bytes;
-  d["tried"] = trials_of(prepared);
-  return d;
-}
-
 // layer._plan(x, residual, out, threads): how a call with these (canonical) arguments would run.
 PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
@@ -225,7 +169,8 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     // From here on no Python runs until all is planned: the arrays stay as they are.
     Array x, residual, y;
     Geometry g;
-    if (!view(args[0], x) || !locate(s, *state.weights, x, g)) throw py::value_error("x does not fit the layer");
+    if (!view(args[0], x) || !locate(s, state.weights->channels(), x, g))
+      throw py::value_error("x does not fit the layer");
     ptrdiff_t strides[max_rank];
     const bool adds = args[1] != Py_None, allocated = args[2] == Py_None;
     if (adds && (!view(args[1], residual) || residual.rank != g.rank))
@@ -247,8 +192,10 @@ PyObject* layer_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     if (form == Form::plain && !x.is_complex) y.is_complex = residual.is_complex = false;  // the real part
     const auto prepared =
         prepare({s, *state.weights, form, types.arithmetic, x, y, adds ? &residual : nullptr, g, threads});
-    py::dict d = described(*prepared, types.arithmetic);
-    d["dtype"] = type_name(ElementType{types.result, is_complex});
+    const Plan& plan = prepared->settled_program().steps.front().plan;
+    py::dict d = plan_of(plan, types.arithmetic, {types.result, is_complex});
+    d["threads"] = plan.threads;
+    d["tried"] = trials_of(*prepared);
     py::list strided;
     for (int i = 0; i < x.rank; ++i)
       if (g.steps[i] != 1) strided.append(i);
@@ -296,6 +243,14 @@ PyType_Slot layer_slots[] = {{Py_tp_new, reinterpret_cast<void*>(layer_new)},
                              {0, nullptr}};
 
 }  // namespace
+
+PyObject* layer_class = nullptr;
+
+const LayerState* state_of(PyObject* object) {
+  return PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(layer_class))
+             ? reinterpret_cast<LayerObject*>(object)->state
+             : nullptr;
+}
 
 PyType_Spec layer_type = {"conv1x1._conv1x1.Layer", sizeof(LayerObject), 0,
                           Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_VECTORCALL, layer_slots};

@@ -24,6 +24,10 @@ struct LayerState {
 std::unique_ptr<LayerState> make_state(py::tuple spec);
 
 extern PyType_Spec layer_type;
+extern PyObject* layer_class;  // made of it with the module, and never gone
+
+// Of an instance of that class; null for anything else.
+const LayerState* state_of(PyObject* object);
 
 // Says in words that `inspect` reads how objects of a type are called; a slot's own words are (*args, **kwargs). The
 // slot stays as it is: a function of Python's in its place would take twice the time of a small call.

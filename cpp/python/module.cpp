@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "arrays.h"
+#include "chain.h"
 #include "functions.h"
 #include "introspection.h"
 #include "layer.h"
@@ -21,8 +22,11 @@ namespace conv1x1 {
 PYBIND11_MODULE(_conv1x1, m) {
   m.doc() = "The compiled core of conv1x1.";
   py::object type = py::reinterpret_steal<py::object>(PyType_FromSpec(&layer_type));
-  if (!type || PyModule_AddFunctions(m.ptr(), functions) != 0) throw py::error_already_set();
+  py::object chain = py::reinterpret_steal<py::object>(PyType_FromSpec(&chain_type));
+  if (!type || !chain || PyModule_AddFunctions(m.ptr(), functions) != 0) throw py::error_already_set();
   m.attr("Layer") = type;
+  m.attr("Chain") = chain;
+  layer_class = type.release().ptr();
   m.def("document_call", document_call, py::arg("type"), py::arg("arguments"), py::arg("summary"));
   m.def("kernels", list_kernels);
   m.def("restrict", restrict_to, py::arg("isa") = py::none(), py::arg("kernel") = py::none(),

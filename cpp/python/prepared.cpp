@@ -31,11 +31,11 @@ void clear(Slots& all) {
   for (auto& slot : all) slot.reset();
 }
 
-[[gnu::noinline]] std::shared_ptr<Prepared> made(const Asked& asked, const ptrdiff_t* key, size_t length) {
+[[gnu::noinline]] std::shared_ptr<Prepared> made(const Asked& asked, const Key& key) {
   const Settings& s = asked.settings;
   const Geometry& g = asked.geometry;
   auto prepared = std::make_shared<Prepared>();
-  prepared->key.assign(key, key + length);
+  prepared->key.assign(key.numbers, key.numbers + key.length);
   Problem problem = make_problem(asked.arithmetic, asked.x, asked.y, asked.residual, g.axis, s.keep_axis, g.steps,
                                  asked.weights.groups, s.out_channels, asked.form, asked.weights.has_bias());
   problem.quantized = s.factors.quantized;
@@ -89,40 +89,44 @@ void Turn::report() {
   prepared_.tried->trials.took(candidate_, static_cast<double>(nanoseconds_) / 1e3);
 }
 
+std::shared_ptr<Prepared>& slot_of(const Key& key, bool& there) {
+  size_t hash = 0;
+  for (size_t i = 0; i < key.length; ++i) hash = (hash ^ static_cast<size_t>(key.numbers[i])) * 0x9e3779b97f4a7c15u;
+  static unsigned calls = 0;
+  if (nervous && ++calls % 3 == 0) {  // made anew, and not kept
+    static auto& unkept = *new std::shared_ptr<Prepared>;
+    there = false;
+    return unkept;
+  }
+  std::shared_ptr<Prepared>& slot = (*slots)[hash >> 56];
+  there = slot && slot->key.size() == key.length &&
+          std::memcmp(slot->key.data(), key.numbers, key.length * sizeof(ptrdiff_t)) == 0;
+  return slot;
+}
+
 std::shared_ptr<Prepared> prepare(const Asked& asked) {
   const Settings& s = asked.settings;
   const Weights& weights = asked.weights;
   const Geometry& g = asked.geometry;
   const Array &x = asked.x, &y = asked.y, *residual = asked.residual;
-  ptrdiff_t key[8 + 5 * max_rank];
-  size_t n = 0;
-  const auto add = [&](size_t value) { key[n++] = static_cast<ptrdiff_t>(value); };
-  const auto type_of = [](const Array& a) { return static_cast<size_t>(a.dtype) * 4 + a.swapped * 2 + a.is_complex; };
-  add(type_of(x) | type_of(y) << 8 | (residual ? type_of(*residual) + 1 : 0) << 16 |
-      static_cast<size_t>(asked.arithmetic) << 24 | static_cast<size_t>(s.keep_axis) << 32 |
-      static_cast<size_t>(weights.narrow()) << 33 | static_cast<size_t>(s.factors.quantized) << 34 |
-      static_cast<size_t>(weights.has_bias()) << 35 | static_cast<size_t>(asked.form) << 36 |
-      static_cast<size_t>(s.factors.centered) << 38);
-  add(static_cast<size_t>(x.rank) << 32 | static_cast<size_t>(g.axis));
-  add(weights.groups);
-  add(s.out_channels);
-  add(static_cast<size_t>(asked.threads));
-  const auto add_all = [&](const ptrdiff_t* values, int count) {
-    for (int i = 0; i < count; ++i) key[n++] = values[i];
-  };
-  add_all(x.shape, x.rank);
-  for (int i = 0; i < x.rank; ++i) add(static_cast<size_t>(x.strides[i]) * g.steps[i]);
-  add_all(y.strides, y.rank);
-  if (s.stride_count >= 0 || s.strides[0] != 1) add_all(y.shape, y.rank);
-  if (residual) add_all(residual->strides, residual->rank);
-
-  size_t hash = 0;
-  for (size_t i = 0; i < n; ++i) hash = (hash ^ static_cast<size_t>(key[i])) * 0x9e3779b97f4a7c15u;
-  static unsigned calls = 0;
-  if (nervous && ++calls % 3 == 0) return made(asked, key, n);  // and not kept
-  std::shared_ptr<Prepared>& slot = (*slots)[hash >> 56];
-  if (!slot || slot->key.size() != n || std::memcmp(slot->key.data(), key, n * sizeof(ptrdiff_t)) != 0)
-    slot = made(asked, key, n);
+  Key key;
+  key.add(type_of(x) | type_of(y) << 8 | (residual ? type_of(*residual) + 1 : 0) << 16 |
+          static_cast<size_t>(asked.arithmetic) << 24 | static_cast<size_t>(s.keep_axis) << 32 |
+          static_cast<size_t>(weights.narrow()) << 33 | static_cast<size_t>(s.factors.quantized) << 34 |
+          static_cast<size_t>(weights.has_bias()) << 35 | static_cast<size_t>(asked.form) << 36 |
+          static_cast<size_t>(s.factors.centered) << 38);
+  key.add(static_cast<size_t>(x.rank) << 32 | static_cast<size_t>(g.axis));
+  key.add(weights.groups);
+  key.add(s.out_channels);
+  key.add(static_cast<size_t>(asked.threads));
+  key.add(x.shape, x.rank);
+  key.add_steps(x, g);
+  key.add(y.strides, y.rank);
+  if (s.stride_count >= 0 || s.strides[0] != 1) key.add(y.shape, y.rank);
+  if (residual) key.add(residual->strides, residual->rank);
+  bool there = false;
+  std::shared_ptr<Prepared>& slot = slot_of(key, there);
+  if (!there) slot = made(asked, key);
   return slot;
 }
 

@@ -7,6 +7,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -91,6 +92,24 @@ struct Asked {
 
 // Of the most recent shapes it is there already. The GIL guards them; a call holds on to what it got.
 std::shared_ptr<Prepared> prepare(const Asked&);
+
+// What one program is looked up by: `add` whatever it depends on.
+struct Key {
+  ptrdiff_t numbers[8 + 5 * max_rank];
+  size_t length = 0;
+
+  void add(size_t number) { numbers[length++] = static_cast<ptrdiff_t>(number); }
+  void add(const ptrdiff_t* values, int count) { length = std::copy_n(values, count, numbers + length) - numbers; }
+  void add_steps(const Array& x, const Geometry& g) {
+    for (int i = 0; i < x.rank; ++i) add(static_cast<size_t>(x.strides[i]) * g.steps[i]);
+  }
+};
+
+// All that tells one type of elements from another.
+inline size_t type_of(const Array& a) { return static_cast<size_t>(a.dtype) * 4 + a.swapped * 2 + a.is_complex; }
+
+// Where a program of such a key is, or shall be kept; `there` says which.
+std::shared_ptr<Prepared>& slot_of(const Key&, bool& there);
 
 // From here on the kernels that plans choose among are others, or those of every day again, whose plans are still
 // there.

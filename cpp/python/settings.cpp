@@ -46,10 +46,10 @@ Epilogue epilogue_of(const std::string& name, double a, double b) {
   throw py::value_error("unknown activation " + name);
 }
 
-bool locate(const Settings& s, const Weights& weights, const Array& x, Geometry& g) {
+bool locate(const Settings& s, size_t channels, const Array& x, Geometry& g) {
   if (x.rank == 0) return false;
   g.axis = s.channel_axis < 0 ? s.channel_axis + x.rank : s.channel_axis;
-  if (g.axis < 0 || g.axis >= x.rank || static_cast<size_t>(x.shape[g.axis]) != weights.in_channels * weights.groups ||
+  if (g.axis < 0 || g.axis >= x.rank || static_cast<size_t>(x.shape[g.axis]) != channels ||
       !steps_for(s, x, g.axis, g.steps))
     return false;
   for (int i = 0; i < x.rank; ++i) {

@@ -49,8 +49,8 @@ struct Geometry {
   ptrdiff_t shape[max_rank];
 };
 
-// False where x does not fit the layer.
-bool locate(const Settings& s, const Weights& weights, const Array& x, Geometry& g);
+// False where x does not fit a layer, or chain, of so many channels.
+bool locate(const Settings& s, size_t channels, const Array& x, Geometry& g);
 
 // Strides for a result that lies as `like` does, x or another of the result's shape: dense, in its memory order.
 void lie_as(const Array& like, const Geometry& g, ElementType type, ptrdiff_t* strides);

@@ -80,6 +80,8 @@ struct Work {
   void* stop_context;
 };
 
+const PackedWeights no_weights{};
+
 // Where a channel begins in what one step hands to the next.
 End handed(const Handed& block, size_t channel, char* scratch) {
   return {{scratch + block.offset + static_cast<ptrdiff_t>(channel) * block.channel, block.pixel, block.channel},
@@ -100,7 +102,7 @@ void run_part(const Work& work, size_t s, const Pixels& pixels, size_t part, cha
   const Task task{
       p,
       plan,
-      *work.layers[s].weights,
+      work.layers[s].weights ? *work.layers[s].weights : no_weights,
       work.layers[s].epilogue,
       pixels,
       group,
@@ -118,6 +120,7 @@ void run_part(const Work& work, size_t s, const Pixels& pixels, size_t part, cha
   char* const own = scratch + work.program.own_scratch;
   if (plan.method == Method::few_channels) return few_channels(task, own);
   const End x = kernel_x(task, own), y = kernel_y(task, own);
+  if (step->kind != StepKind::layer) return step_over_channels(task, step->kind, work.layers[s].numbers, x, y, own);
   p.halves == 1 ? run_half(task, x, y) : run_halves(task, x, y);
 }
 

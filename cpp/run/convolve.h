@@ -4,14 +4,16 @@
 #include "call/problem.h"
 #include "plan/program.h"
 #include "run/epilogue.h"
+#include "run/over_channels.h"
 #include "weights/weights.h"
 
 namespace conv1x1 {
 
 // What a step of a program is given, besides its plan: weights packed as its plan wants them.
 struct Layer {
-  const PackedWeights* weights = nullptr;  // null where it has no filters
+  const PackedWeights* weights = nullptr;  // null where it has no filters, and of what is no layer
   Epilogue epilogue;
+  OverChannelsNumbers numbers = {};  // of what is no layer
 };
 
 // One for each step. Every element of y is written. False when `stop`, asked now and then on this thread, said to

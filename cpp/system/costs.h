@@ -33,6 +33,7 @@ struct Costs {
   // and where no cycles are known, operations. The bytes of all arrays come on top.
   double cycles_in_microsecond = 5000;
   double flop_in_microsecond = 80e3, bytes_in_microsecond = 40e3;
+  double over_channels_flop = 40;  // of a softmax or the like, for an element: what takes as long
   double worth_threads = 16;  // microseconds of work for each thread: with less, waking it costs more than it brings
 
   // Of plans that are tried on real calls: how many times the shortest forecast theirs may be, and what panels for

@@ -34,6 +34,7 @@ class Weights {
   const PackedWeights& packed(Operand, size_t width, Form form = Form::plain) const;
 
   const size_t groups, out_channels, in_channels;  // channels in each group
+  size_t channels() const { return groups * in_channels; }
   const Factors& factors() const { return factors_; }
   bool narrow() const { return narrow_; }  // each weight fits int8
   bool has_bias() const { return given_.bias.data != nullptr; }

@@ -27,6 +27,19 @@ class Layer:
     def _spec(self) -> Spec: ...
     def _plan(self, x: Array, residual: Array | None, out: Array | None, threads: int | None, /) -> dict[str, Any]: ...
 
+class Chain:
+    """The core of `conv1x1.Sequential`, made of steps that fit one another; of none where it is not for the core."""
+
+    # Layers, ("softmax",), ("layer_norm", channels, eps, weight and bias in float32, in float64) and ("arg_max", type
+    # of the result, labels), whose numbers are bytes, or None.
+    def __new__(cls, steps: tuple[Layer | tuple[Any, ...], ...], channel_axis: int, skip: bool, /) -> Chain: ...
+    def __call__(self, x: ArrayLike, *, out: Array | None = None, threads: int | None = None) -> Array: ...
+    def _run(self, x: Array, out: Array | None, threads: int | None, /) -> Any:
+        """The result of a canonical call, NotImplemented for every other."""
+
+    def _plan(self, x: Array, threads: int | None, /) -> Any:
+        """How a canonical call would run, or NotImplemented."""
+
 def conv1x1(
     x: Any,
     w: Any,
@@ -46,8 +59,8 @@ def conv1x1(
 def in_default_arithmetic(function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
     """What the function returns, called with this thread's floating-point modes as they are by default."""
 
-def document_call(type: type[Layer], arguments: str, summary: str) -> None:
-    """What `inspect` and `help` say of calls of a layer of this type; they run as they do."""
+def document_call(type: type[Layer] | type[Chain], arguments: str, summary: str) -> None:
+    """What `inspect` and `help` say of calls of what is of this type; they run as they do."""
 
 def kernels() -> list[dict[str, Any]]: ...
 def restrict(

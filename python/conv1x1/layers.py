@@ -20,10 +20,10 @@ PICKLES = 1  # the number of their form
 Flat: TypeAlias = tuple[bytes, tuple[int, ...], str]
 
 
-class _CallSignature:
+class CallSignature:
     """What `inspect.signature` is told of a layer: before Python 3.13 it asks no type of C. Of a class it knows."""
 
-    def __get__(self, layer: Layer | None, cls: type[Layer]) -> Signature:
+    def __get__(self, layer: Any, cls: type[Any]) -> Signature:
         if layer is None:
             raise AttributeError("__signature__")
         import inspect
@@ -44,7 +44,7 @@ class Layer(_conv1x1.Layer):
 
     __slots__ = ("__weakref__",)
 
-    __signature__ = _CallSignature()
+    __signature__ = CallSignature()
     _check_call: Callable[..., Any]  # `call` of the module that checks calls of such a layer
     _rebuilt: Callable[..., Layer]  # what a pickle names
 

@@ -8,11 +8,12 @@ from typing import Any, ParamSpec, TypeAlias, overload
 
 import numpy as np
 
+from . import _conv1x1
 from .checks import geometry, kept, shown
 from .checks import sequential as checks
 from .checks.arrays import Array, ArrayLike, is_complex, spelled
 from .elsewhere import Outline, module_for, nothing_of
-from .layers import PICKLES, Conv1x1, Flat, Layer, flat, own_state, unpickled
+from .layers import PICKLES, CallSignature, Conv1x1, Flat, Layer, flat, own_state, unpickled
 from .quantized import QConv1x1
 
 _P = ParamSpec("_P")
@@ -277,7 +278,7 @@ def _one_list(new: Callable[_P, Sequential]) -> Callable[_P, Sequential]:
     return checked
 
 
-class Sequential:
+class Sequential(_conv1x1.Chain):
     """A chain of pointwise steps, each pixel's numbers through all of them: ``net(x, *, out=None, threads=None)``.
 
     What lies between two elements never becomes an array: pixels go through the chain in strips that fit a cache. The
@@ -348,22 +349,10 @@ class Sequential:
         steps = _unrolled(found, bool(skip))
         bands = checks.names(band_names, "band_names", whole.in_channels, "x's channels")
         classes = checks.names(class_names, "class_names", _classes(steps), "the channels before the end")
-        self = super().__new__(cls)
+        skips = steps[-1].adds is not None
+        self: Sequential = super().__new__(cls, _for_the_core(steps), axis, skips)  # type: ignore[assignment]
         _STATE.__set__(self, (found, bool(skip), checks.Spec(whole, steps, axis, bands), classes))
         return self
-
-    def __call__(self, x: ArrayLike, *, out: Array | None = None, threads: int | None = None) -> Array:
-        """The result, as `Conv1x1` gives it."""
-        if module := module_for(x):
-            return module.called(self, x, None, out, threads)  # type: ignore[no-any-return]
-        elements, _, spec, _ = _STATE.__get__(self)
-        if len(spec.steps) == 1 and isinstance(elements[0], Layer) and spec.band_names is None:
-            return elements[0](x, out=out, threads=threads)
-        a, out, threads, finish = checks.call(spec, x, out, threads)
-        from .strips import through
-
-        y = through(spec, a, out, threads)
-        return y if finish is None else finish(y)
 
     def plan(self, x: ArrayLike, threads: int | None = None) -> dict[str, Any]:
         """How a call with this x would run, to read.
@@ -389,6 +378,8 @@ class Sequential:
         """
         spec = Sequential._spec.__get__(self)
         a, _, threads, _ = checks.call(spec, x, None, threads)
+        if (plan := self._plan(a, threads)) is not NotImplemented:
+            return plan  # type: ignore[no-any-return]
         from .strips import planned
 
         return planned(spec, a, threads)
@@ -420,6 +411,8 @@ class Sequential:
         """What tells chains apart, for dask: what they are made of."""
         _, parts, state = self.__reduce__()
         return parts, state
+
+    __signature__ = CallSignature()
 
     @property
     def _spec(self) -> checks.Spec:
@@ -499,6 +492,8 @@ Element: TypeAlias = Conv1x1 | QConv1x1 | LayerNorm | Softmax | ArgMax | Pool | 
 # Only from here can it be set: a chain never changes.
 _STATE = Sequential.__dict__["_state"]
 delattr(Sequential, "_state")
+
+_conv1x1.document_call(Sequential, "x, *, out=None, threads=None", "The result, as `Conv1x1` gives it.")
 
 
 # ------------------------------------------------------------------------------------------------- elements
@@ -586,6 +581,55 @@ def _classes(steps: tuple[checks.Step, ...]) -> int | None:
     if last.element.labels is not None:
         return len(last.element.labels)
     return next((s.channels for s in reversed(before) if s.channels is not None), None)
+
+
+# --------------------------------------------------------------------------------------------------- calls
+
+
+def call(net: Sequential, x: ArrayLike, out: Array | None, threads: int | None) -> Array:
+    """A call that the core does not take as it is: wrong, unusual, or of a chain that is not for it."""
+    if module := module_for(x):
+        return module.called(net, x, None, out, threads)  # type: ignore[no-any-return]
+    elements, _, spec, _ = _STATE.__get__(net)
+    if len(spec.steps) == 1 and isinstance(elements[0], Layer) and spec.band_names is None:
+        return elements[0](x, out=out, threads=threads)
+    a, out, threads, finish = checks.call(spec, x, out, threads)
+    y = net._run(a, out, threads)
+    if y is NotImplemented:
+        from .strips import through
+
+        y = through(spec, a, out, threads)
+    return y if finish is None else finish(y)
+
+
+def _for_the_core(steps: tuple[checks.Step, ...]) -> tuple[Any, ...]:
+    """The steps of a chain, as the core takes them, if it takes pixels through all of them; else none."""
+    *before, last = [s.adds for s in steps]
+    skips = last == 0 and isinstance(steps[-1].element, Layer)
+    if any(adds is not None for adds in before) or not (last is None or skips) or len(steps) == 1:
+        return ()
+    channels = next((s.element.in_channels for s in steps if isinstance(s.element, Layer)), 0)
+    found: list[Any] = []
+    for step in steps:
+        e = step.element
+        if isinstance(e, Layer):
+            found.append(e)
+        elif not channels:
+            return ()
+        elif isinstance(e, LayerNorm):
+            given = (e.weight, e.bias)
+            forms = [None if a is None else a.astype(t).tobytes() for t in (np.float32, np.float64) for a in given]
+            found.append(("layer_norm", e.channels, e.eps, *forms))
+        elif isinstance(e, ArgMax):
+            labels = e.labels
+            dtype = checks.type_of_index(channels) if labels is None else labels.dtype
+            found.append(("arg_max", dtype, None if labels is None else labels.tobytes()))
+        elif isinstance(e, Softmax):
+            found.append(("softmax",))
+        else:
+            return ()
+        channels = step.channels or channels
+    return tuple(found) if any(isinstance(e, Layer) for e in found) else ()
 
 
 # -------------------------------------------------------------------------------------------------- in words
