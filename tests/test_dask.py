@@ -233,3 +233,17 @@ def test_a_pool_takes_all_pixels_and_so_no_blocks() -> None:
     net = c11.Sequential([c11.Conv1x1(np.ones((2, 3))), c11.Pool("mean")])
     with pytest.raises(TypeError, match="x is an array of dask, of which each pixel stands for itself, and the chain"):
         net(da.ones((4, 5, 3), chunks=2))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_covariance_of_chunks(dtype: Any) -> None:
+    x = scene(20, 18, 5, dtype=dtype)
+    weights = np.random.default_rng(3).random((20, 18)) < 0.5
+    lazy = da.from_array(x, (7, 5, 5))
+    for options in ({}, {"weights": weights}, {"nodata": 7}):
+        found, expected = c11.covariance(lazy, **options), c11.covariance(x, **options)
+        for one, other in zip(found, expected, strict=True):
+            if dtype == np.uint16:
+                np.testing.assert_array_equal(one, other)
+            np.testing.assert_allclose(one, other, rtol=1e-11)
+    np.testing.assert_allclose(c11.pca(lazy, 2)(x), c11.pca(x, 2)(x), atol=1e-3)

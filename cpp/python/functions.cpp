@@ -5,6 +5,8 @@
 
 #include "call.h"
 #include "layer.h"
+#include "run/moments.h"
+#include "selection.h"
 #include "system/fp_environment.h"
 #include "system/thread_pool.h"
 
@@ -100,9 +102,52 @@ PyObject* choose_types_of(PyObject*, PyObject* const* args, Py_ssize_t count) {
   });
 }
 
+// moments(x, axis, shift, weights, keep, products, exact, threads): see run/moments.h. x of real numbers; of the next
+// three each None or contiguous, float64, float64 and bool, with a number a channel, a pixel and a pixel.
+PyObject* moments_of(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  return guarded([&]() -> PyObject* {
+    if (count != 8) throw py::type_error("moments(x, axis, shift, weights, keep, products, exact, threads)");
+    const Pins pins({args[0], args[2], args[3], args[4]});
+    Array x;
+    if (!view(args[0], x, true) || x.is_complex) throw py::type_error("x must be an array of real numbers");
+    const int axis = py::handle(args[1]).cast<int>();
+    if (axis < 0 || axis >= x.rank) throw py::value_error("axis is outside x");
+    ptrdiff_t lies[2 * max_rank];  // others may set the array's own while the GIL is given up
+    std::copy_n(x.shape, x.rank, lies);
+    std::copy_n(x.strides, x.rank, lies + x.rank);
+    x.shape = lies;
+    x.strides = lies + x.rank;
+    ptrdiff_t pixels = 1;
+    for (int i = 0; i < x.rank; ++i) pixels *= i == axis ? 1 : x.shape[i];
+    const auto numbers = [&](PyObject* given, DType dtype, ptrdiff_t n) -> const void* {
+      Array a;
+      if (given == Py_None) return nullptr;
+      if (!view(given, a) || a.dtype != dtype || a.swapped || a.is_complex || !contiguous(given) || a.rank != 1 ||
+          a.shape[0] != n)
+        throw py::type_error("shift, weights and keep must be contiguous, one number a channel, a pixel and a pixel");
+      return a.data;
+    };
+    const ptrdiff_t side = x.shape[axis] + 1, shape[2] = {side, side};
+    const auto shift = static_cast<const double*>(numbers(args[2], DType::float64, side - 1));
+    const auto weights = static_cast<const double*>(numbers(args[3], DType::float64, pixels));
+    const auto keep = static_cast<const bool*>(numbers(args[4], DType::boolean, pixels));
+    const auto sums = py::reinterpret_steal<py::object>(new_array(2, shape, nullptr, type_number(DType::float64)));
+    if (!sums) return nullptr;
+    auto* out = static_cast<double*>(static_cast<void*>(py::detail::array_proxy(sums.ptr())->data));
+    const Moments asked{x, axis, shift, weights, keep, args[5] == Py_True, args[6] == Py_True, out};
+    const int threads = std::max(1, py::handle(args[7]).cast<int>());
+    const KernelTable& table = *kernels(selection().isa, cpu());
+    WithoutGil without_gil;
+    Interruption interruption(without_gil);
+    if (!moments(table, asked, threads, Interruption::asked, &interruption)) return nullptr;
+    return sums.inc_ref().ptr();
+  });
+}
+
 }  // namespace
 
 PyMethodDef functions[] = {
+    {"moments", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(moments_of)), METH_FASTCALL, nullptr},
     {"conv1x1", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(one_shot)), METH_FASTCALL, nullptr},
     {"in_default_arithmetic", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(in_default_arithmetic)),
      METH_FASTCALL | METH_KEYWORDS, nullptr},

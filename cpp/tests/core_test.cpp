@@ -34,6 +34,7 @@
 #include "every_chain.h"
 #include "every_kernel.h"
 #include "every_step.h"
+#include "every_sum.h"
 #include "made_of_bytes.h"
 #include "plan/program.h"
 #include "plan/trials.h"
@@ -237,6 +238,19 @@ void test_every_step(size_t cases, uint64_t seed) {
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random() >> 32);
     check_every_step(bytes, sizeof(bytes));
   }
+}
+
+// ---------------------------------------------------------------------------------------------- every sum
+
+void test_every_sum(size_t cases, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  size_t ways = 0;
+  for (size_t i = 0; i < cases; ++i) {
+    uint8_t bytes[96];
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random() >> 32);
+    ways += check_every_sum(bytes, sizeof(bytes), i % 16 ? 300 : i % 64 ? 10000 : 300000);  // blocks; groups of them
+  }
+  check(ways >= 2 * cases, "every sum over pixels is computed in several ways");
 }
 
 // -------------------------------------------------------------------------------- what was found by it
@@ -1034,6 +1048,7 @@ int main(int count, char** arguments) {
   test_every_step(cases, seed);
   test_every_kernel(cases, seed);
   test_every_chain(2 * cases, seed);
+  test_every_sum(cases, seed);
   std::printf("%d passed, %d failed\n", passed.load(), failed.load());
   return failed ? 1 : 0;
 }

@@ -24,6 +24,8 @@ with _in_a_line():
     from .streaming import stream
 
 if TYPE_CHECKING:
+    from .components import PrincipalComponents, mnf, pca
+    from .moments import Covariance, covariance
     from .saving import load, save
     from .sequential import ArgMax, LayerNorm, Pool, Sequential, Softmax
 
@@ -32,18 +34,23 @@ __version__ = "0.1.0"
 __all__ = [
     "ArgMax",
     "Conv1x1",
+    "Covariance",
     "Explanation",
     "LayerNorm",
     "Pool",
+    "PrincipalComponents",
     "QConv1x1",
     "Sequential",
     "Softmax",
     "conv1x1",
     "conv1x1_integer",
+    "covariance",
     "explain",
     "get_num_threads",
     "load",
+    "mnf",
     "num_threads",
+    "pca",
     "qlinear_conv1x1",
     "reference",
     "reference_integer",
@@ -57,6 +64,8 @@ __all__ = [
 
 #: What is imported when it is asked for, and the file where it is.
 _LATER = dict.fromkeys(("ArgMax", "LayerNorm", "Pool", "Sequential", "Softmax"), "sequential")
+_LATER |= dict.fromkeys(("PrincipalComponents", "mnf", "pca"), "components")
+_LATER |= dict.fromkeys(("Covariance", "covariance"), "moments")
 _LATER |= dict.fromkeys(("load", "save"), "saving")
 
 

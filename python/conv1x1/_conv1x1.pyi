@@ -72,6 +72,17 @@ def restrict(
     tile_pixels: int | None = None,
     chunk_filters: int | None = None,
 ) -> None: ...
+def moments(
+    x: Array,
+    axis: int,
+    shift: Array | None,
+    weights: Array | None,
+    keep: Array | None,
+    products: bool,
+    exact: bool,
+    threads: int,
+    /,
+) -> Array: ...
 def choose_types(spec: Spec, x: Array, residual: Array | None, out: Array | None, /) -> dict[str, Any]:
     """The types of such a call, `arithmetic` and `dtype`; or why it is refused, and the numbers to say so with."""
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from .checks import geometry, positive_int
 from .checks.arrays import Array
+from .moments import Covariance
 
 #: A block's sides may grow, where its channels are joined, as far as dask's own blocks do.
 _BLOCK = "array.chunk-size"
@@ -75,6 +76,38 @@ def called(layer: Any, x: Any, residual: Any, out: Any, threads: Any) -> Any:
         layer=delayed(layer, name=f"{type(layer).__name__}-{token}", traverse=False),
         threads=threads,
     )
+
+
+def covariance(x: Any, axis: int, weights: Any, nodata: Any, threads: int | None) -> Covariance:
+    """The covariance of a dask array, which is computed, chunk by chunk, and joined in pairs."""
+    import dask.array as da
+    from dask import delayed
+
+    x = _joined(x, axis)
+    pixels = [i for i in range(x.ndim) if i != axis]
+    parts = x.to_delayed().squeeze(axis).ravel()
+    weighs: Any = [None] * len(parts)
+    if weights is not None:
+        if np.shape(weights) != tuple(x.shape[i] for i in pixels):
+            raise ValueError(f"weights has shape {np.shape(weights)}, expected x's without the channels")
+        weighs = da.asarray(weights).rechunk(tuple(x.chunks[i] for i in pixels)).to_delayed().ravel()
+    made = delayed(_covariance_of_block)
+    found = [made(b, w, axis, nodata, threads) for b, w in zip(parts, weighs, strict=True)]
+    while len(found) > 1:
+        found = [delayed(_merged)(found[i : i + 2]) for i in range(0, len(found), 2)]
+    return found[0].compute()  # type: ignore[no-any-return]
+
+
+def _covariance_of_block(x: Array, weights: Array | None, axis: int, nodata: Any, threads: int | None) -> Covariance:
+    total = Covariance(x.shape[axis])
+    return total.update(x, channel_axis=axis, weights=weights, nodata=nodata, threads=threads or 1)
+
+
+def _merged(found: list[Covariance]) -> Covariance:
+    total = Covariance(found[0].channels)
+    for one in found:
+        total.merge(one)
+    return total
 
 
 def _levels_to_the_caller() -> int:

@@ -16,8 +16,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from . import __version__, layers, quantized, sequential
+from . import __version__, components, layers, quantized, sequential
 from .checks.arrays import spelled
+from .components import PrincipalComponents
 from .layers import PICKLES, Conv1x1, Flat
 from .quantized import QConv1x1
 from .sequential import ArgMax, LayerNorm, Pool, Sequential, Softmax, Step
@@ -28,6 +29,7 @@ _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same net gives the same bytes
 #: What a file can hold, and how it is made again, as from a pickle.
 _TYPES: dict[type, Any] = {
     Conv1x1: layers._rebuilt,
+    PrincipalComponents: components._rebuilt,
     QConv1x1: quantized._rebuilt,
     **dict.fromkeys((ArgMax, LayerNorm, Pool, Softmax), sequential._rebuilt_step),
     Sequential: sequential._rebuilt,

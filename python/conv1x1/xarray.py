@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from .elsewhere import module_for
+from .moments import Covariance
+
 #: What is said of x's numbers and bands, and no longer true of a result's: packing, gaps, meaning, wavelengths.
 LIES = frozenset(
     [
@@ -134,6 +137,16 @@ def called(layer: Any, x: Any, residual: Any, out: Any, threads: Any) -> Any:
     if out is not None:
         raise TypeError("x is a DataArray, whose result is one: leave out away, or pass x.data, and out as an array")
     return apply(layer, x, residual=residual, threads=threads)
+
+
+def covariance(x: Any, axis: int, weights: Any, nodata: Any, threads: int | None) -> Any:
+    """The covariance of a DataArray's numbers; weights in order of its other dimensions."""
+    if isinstance(weights, type(x)):
+        weights = weights.transpose(*(d for i, d in enumerate(x.dims) if i != axis)).data
+    if module := module_for(x.data):
+        return module.covariance(x.data, axis, weights, nodata, threads)
+    total = Covariance(x.shape[axis])
+    return total.update(x.data, channel_axis=axis, weights=weights, nodata=nodata, threads=threads)
 
 
 def axis_number(x: Any, channel_axis: Hashable) -> int:
