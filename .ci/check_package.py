@@ -1,4 +1,6 @@
-"""The installed package is small, quick to import and quiet: under 2 MB, under 20 ms beyond NumPy, no thread.
+"""The installed package is small, quick to import and quiet: under 20 ms beyond NumPy, no thread.
+
+The compiled core is under 1.25 MB; all of it, with the bytecode of what serves files and other libraries, under 3.3.
 
 The milliseconds are the processor's, and the least of some tries: what else the machine does has no say in them.
 """
@@ -9,7 +11,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-MOST_BYTES = 2_000_000
+MOST_BYTES, MOST_COMPILED = 3_300_000, 1_250_000
 MOST_MILLISECONDS = 20.0
 RUNS = 11
 
@@ -38,7 +40,8 @@ def main() -> int:
     spec = find_spec("conv1x1")
     assert spec is not None
     assert spec.origin is not None
-    size = sum(path.stat().st_size for path in Path(spec.origin).parent.rglob("*") if path.is_file())
+    sizes = {path: path.stat().st_size for path in Path(spec.origin).parent.rglob("*") if path.is_file()}
+    size, compiled = sum(sizes.values()), sum(n for path, n in sizes.items() if path.suffix == ".so")
     runs = [
         json.loads(subprocess.run([sys.executable, "-c", IMPORT], check=True, capture_output=True, text=True).stdout)
         for _ in range(RUNS)
@@ -46,11 +49,13 @@ def main() -> int:
     times, counts = zip(*((run[:2], run[2:]) for run in runs), strict=True)
     numpy, beyond = (min(column) for column in zip(*times, strict=True))
     modules, threads = (max(column) for column in zip(*counts, strict=True))
-    print(f"installed: {size / 1e6:.2f} MB (at most {MOST_BYTES / 1e6:g})")
+    print(f"installed: {size / 1e6:.2f} MB (at most {MOST_BYTES / 1e6:g}),")
+    print(f"  of it compiled: {compiled / 1e6:.2f} MB (at most {MOST_COMPILED / 1e6:g})")
     print(f"import conv1x1: {beyond:.1f} ms (at most {MOST_MILLISECONDS:g}) and {modules:g} modules after NumPy's")
     print(f"  {numpy:.0f} ms; least of {RUNS}. Where the time goes: python -X importtime -c 'import numpy, conv1x1'")
     print(f"threads started by the import: {threads:g}")
-    return 0 if size < MOST_BYTES and beyond < MOST_MILLISECONDS and threads == 0 else 1
+    small = size < MOST_BYTES and compiled < MOST_COMPILED
+    return 0 if small and beyond < MOST_MILLISECONDS and threads == 0 else 1
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ struct Pairsx4 {
 template <class T, bool Fused>
 constexpr MultiplyFamily floats(Operand operand) {
   if constexpr (Fused && !fma_is_an_instruction)
-    return family<Vector<T, Fused>, 2>(operand);
+    return family<Vector<T, Fused>, 4>(operand);
   else
     return family<Vector<T, Fused>, 4, 4>(operand);
 }

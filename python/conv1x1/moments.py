@@ -14,47 +14,13 @@ from .arithmetic import default_arithmetic
 from .checks import geometry, positive_int
 from .checks.arrays import Array, ArrayLike, bare, data_array, is_complex, is_integer, spelled
 from .elsewhere import module_for
+from .exact import DIGIT, ExactSum, divided, halves
 
 #: Products of 16-bit integers, summed over so many pixels, are whole numbers that float64 holds.
 _EXACT_PIXELS = 2**21
 _EXACT = tuple(map(np.dtype, ("bool", "uint8", "int8", "uint16", "int16")))
-#: Bits of a digit of an exact sum; int64 has room for 2³¹ of them.
-_DIGIT = 32
 #: How many numbers of x are looked at together for what is not to be counted.
 _STRIP = 2**17
-
-
-class _ExactSum:
-    """A sum of arrays of float64 that is never rounded, so that their order does not matter."""
-
-    def __init__(self) -> None:
-        self.digits: dict[int, Array] = {}  # whole multiples of 2^(32·key)
-        self.wrong: Any = False  # where something was infinite or NaN
-
-    def add(self, values: Array) -> None:
-        finite = np.isfinite(values)
-        self.wrong = self.wrong | ~finite
-        rest = np.where(finite, values, 0.0)
-        while (largest := float(np.abs(rest).max(initial=0))) > 0:
-            key = (math.frexp(largest)[1] - 1) // _DIGIT
-            digits = np.trunc(np.ldexp(rest, -_DIGIT * key))
-            self._add_digits(key, digits.astype(np.int64))
-            rest = rest - np.ldexp(digits, _DIGIT * key)
-
-    def merge(self, other: _ExactSum) -> None:
-        for key, digits in other.digits.items():
-            self._add_digits(key, digits)
-        self.wrong = self.wrong | other.wrong
-
-    def _add_digits(self, key: int, digits: Array) -> None:
-        self.digits[key] = self.digits[key] + digits if key in self.digits else digits
-
-    def whole(self, least: int, *at: Any) -> Array:
-        """Some of it in units of 2^(32·least), as Python's integers."""
-        found: Any = 0
-        for key, digits in self.digits.items():
-            found = found + (digits[at].astype(object) << (_DIGIT * (key - least)))
-        return np.asarray(found, object)
 
 
 class _Pixels(NamedTuple):
@@ -178,7 +144,7 @@ class Covariance:
         self._channels = positive_int(channels, "channels")
         self._count = self._left_out = 0
         self._integers = True
-        self._weight, self._squared, self._sum, self._products = (_ExactSum() for _ in range(4))
+        self._weight, self._squared, self._sum, self._products = (ExactSum() for _ in range(4))
 
     @property
     def channels(self) -> int:
@@ -251,16 +217,16 @@ class Covariance:
         self._weight.add(np.asarray(weight))
         if not shift.any():
             return
-        for s in _halves(shift):
-            for half in _halves(np.asarray(weight)):
+        for s in halves(shift):
+            for half in halves(np.asarray(weight)):
                 self._sum.add(s * half)
-            for half in _halves(sums):
+            for half in halves(sums):
                 product = np.multiply.outer(s, half)
                 self._products.add(np.tril(product))
                 self._products.add(np.tril(product.T))
-            for other in _halves(shift):
-                for product in _halves(np.tril(np.multiply.outer(s, other))):
-                    for half in _halves(np.asarray(weight)):
+            for other in halves(shift):
+                for product in halves(np.tril(np.multiply.outer(s, other))):
+                    for half in halves(np.asarray(weight)):
                         self._products.add(product * half)
 
     def merge(self, other: Covariance) -> Covariance:
@@ -292,7 +258,7 @@ class Covariance:
             mine.merge(theirs)
         return self
 
-    def _sums(self) -> tuple[_ExactSum, ...]:
+    def _sums(self) -> tuple[ExactSum, ...]:
         return self._weight, self._squared, self._sum, self._products
 
     @property
@@ -302,7 +268,7 @@ class Covariance:
         if not weight:
             raise ValueError("there are no pixels to take the mean of: none was counted")
         least = min(self._sum.digits, default=0)
-        mean = _divided(self._sum.whole(least, slice(None)) + np.zeros(self._channels, int), least, weight)
+        mean = divided(self._sum.whole(least, slice(None)) + np.zeros(self._channels, int), least, weight)
         mean[np.broadcast_to(self._sum.wrong, mean.shape)] = np.nan
         return mean
 
@@ -320,47 +286,26 @@ class Covariance:
         least_sum = min(self._sum.digits, default=0)
         least = min(self._products.digits, default=0)
         sums = self._sum.whole(least_sum, slice(None)) + np.zeros(c, int)
-        unit = Fraction(2) ** (_DIGIT * (2 * least_sum - least))
+        unit = Fraction(2) ** (DIGIT * (2 * least_sum - least))
         found = np.empty((c, c))
         for i in range(c):
             products = self._products.whole(least, i, slice(i + 1)) + np.zeros(i + 1, int)
             # weight·Σxy − Σx·Σy as whole numbers over one denominator
             bottom = math.lcm(weight.denominator, unit.denominator)
             above = products * int(weight * bottom) - sums[i] * sums[: i + 1] * int(unit * bottom)
-            found[i, : i + 1] = _divided(above, least, scale * bottom)
+            found[i, : i + 1] = divided(above, least, scale * bottom)
         found = np.tril(found) + np.tril(found, -1).T
         wrong = np.broadcast_to(self._sum.wrong, (c,))
         found[wrong] = np.nan
         found[:, wrong] = np.nan
         return found
 
-    def _total(self, one: _ExactSum) -> Fraction:
+    def _total(self, one: ExactSum) -> Fraction:
         least = min(one.digits, default=0)
-        return Fraction(int(one.whole(least, ...)[()])) * Fraction(2) ** (_DIGIT * least)
+        return Fraction(int(one.whole(least, ...)[()])) * Fraction(2) ** (DIGIT * least)
 
     def __repr__(self) -> str:
         return f"<Covariance of {self._channels} channels, {self._count:,} pixels>"
-
-
-def _divided(above: Array, least: int, below: Fraction) -> Array:
-    """Whole numbers in units of 2^(32·least), divided; each result is the nearest float64."""
-    ratio = Fraction(2) ** (_DIGIT * least) / below
-    top, bottom = ratio.numerator, ratio.denominator
-
-    def one(number: int) -> float:
-        try:
-            return number * top / bottom
-        except OverflowError:
-            return math.copysign(math.inf, number)
-
-    return np.fromiter((one(number) for number in above), np.float64, len(above))
-
-
-def _halves(a: Array) -> tuple[Array, Array]:
-    """Two numbers of at most 26 bits each whose sum is a (T. J. Dekker's splitting, Numer. Math. 18, 1971)."""
-    mantissa, exponent = np.frexp(a)
-    high = np.ldexp(np.rint(np.ldexp(mantissa, 26)), exponent - 26)
-    return high, a - high
 
 
 @default_arithmetic
