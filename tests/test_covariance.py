@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import conv1x1 as c11
+from conv1x1.command.main import main
 from conv1x1.runtime import restricted
+from conv1x1.streaming.sums import gathered
 
 TYPES = ["bool", "u1", "i1", "u2", "i2", ">u2", "i4", "u4", "i8", "f2", "f4", ">f4", "f8"]
 
@@ -177,7 +179,7 @@ def test_nan_and_infinity_spoil_their_own_channel() -> None:
         (lambda x: c11.covariance(x, weights=-np.ones((6, 5))), ValueError, "not negative"),
         (lambda x: c11.covariance(x, weights=np.ones((6, 5), complex)), TypeError, "real numbers"),
         (lambda x: c11.covariance(x, nodata=[1, 2]), ValueError, "one for each of the 4 channels"),
-        (lambda x: c11.covariance("image.png"), TypeError, "PIL.Image.open"),
+        (lambda x: c11.covariance("image.png"), ValueError, "no kind that is known"),
         (lambda x: c11.Covariance(0), ValueError, "channels must be"),
         (lambda x: c11.Covariance(3).update(x), ValueError, "has 4 channels on axis 2, expected 3"),
         (lambda x: c11.Covariance(3).merge(c11.Covariance(4)), ValueError, "got one of 4"),
@@ -205,3 +207,40 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 def test_no_copy_of_the_cube(fresh_python: Any) -> None:
     assert int(fresh_python(PEAK).stdout) <= 8 * 1024  # KiB, where the cube has 32 MiB
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f4"])
+def test_a_file_is_read_tile_by_tile(dtype: str, tmp_path: Any) -> None:
+    x = pixels((300, 70, 40), dtype, 3e4, 10)
+    x[5, 6, 7] = 0
+    np.save(tmp_path / "x.npy", x)
+    told: list[tuple[int, int]] = []
+    small = gathered(tmp_path / "x.npy", nodata=0, memory="500 KiB", tell=lambda *now: told.append(now))
+    assert len(told) > 4
+    assert told[-1] == (21000, 21000)
+    assert small.left_out == 1
+    for found, expected in [
+        (small.covariance, c11.covariance(x, nodata=0)[1]),
+        (c11.covariance(tmp_path / "x.npy")[1], c11.covariance(x)[1]),
+    ]:
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+        assert dtype == "f4" or np.array_equal(found, expected)
+    with pytest.raises(TypeError, match="pass nodata="):
+        c11.covariance(tmp_path / "x.npy", weights=np.ones((300, 70)))
+
+
+def test_commands(tmp_path: Any, capsys: Any) -> None:
+    x = pixels((40, 30, 8), "u2", 3e4, 100)
+    np.save(tmp_path / "x.npy", x)
+    assert main(["covariance", str(tmp_path / "x.npy"), "-o", str(tmp_path / "c.npz")]) == 0
+    assert "1,200 pixels of 8 channels" in capsys.readouterr().out
+    np.testing.assert_array_equal(np.load(tmp_path / "c.npz")["covariance"], c11.covariance(x)[1])
+    assert main(["covariance", str(tmp_path / "x.npy"), "-o", str(tmp_path / "c.npz")]) == 1  # it is there
+    assert main(["pca", str(tmp_path / "x.npy"), "-k", "3", "-o", str(tmp_path / "p.npz")]) == 0
+    assert "3 components explain" in capsys.readouterr().out
+    np.testing.assert_array_equal(c11.load(tmp_path / "p.npz")(x), c11.pca(x, 3)(x))
+    for wrong in (["-k", "9"], ["-k", "x"], ["--nodata", "1,2"], ["--channel-axis", "5"]):
+        assert main(["pca", str(tmp_path / "x.npy"), "-o", str(tmp_path / "q.npz"), *wrong]) == 1
+        assert capsys.readouterr().err.count("\n") <= 2
+    assert main(["pca", str(tmp_path / "no.npy"), "-o", str(tmp_path / "q.npz")]) == 1
+    assert not (tmp_path / "q.npz").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from .checks import geometry
 from .checks.arrays import Array, ArrayLike, data_array, is_integer, spelled
 from .elsewhere import module_for
 from .layers import Conv1x1, Flat, unpickled
-from .moments import Covariance, _without
+from .moments import Covariance, of_file, without
 
 _ROWS = 2**16  # numbers of x whose differences are taken together
 
@@ -75,7 +76,7 @@ def pca(
 
     Parameters
     ----------
-    x : array_like, dask array, xarray.DataArray or Covariance
+    x : array_like, path, dask array, xarray.DataArray or Covariance
         Pixels, as for `covariance`; or what was gathered of them in a `Covariance`. Of floats, pixels in which a
         channel is NaN are left out.
     components : int or float
@@ -197,6 +198,9 @@ def _gathered(
         if weights is not None or nodata is not None:
             raise TypeError("x is a Covariance, which was told weights and nodata: leave them away")
         return x, x.integers
+    if isinstance(x, (str, os.PathLike)):
+        total = of_file(x, geometry.axis_number(channel_axis), weights, nodata, threads)
+        return total, total.integers
     if module := module_for(x):
         axis = module.axis_number(x, channel_axis)
         return module.covariance(x, axis, weights, _or_nan(nodata, x.dtype), threads), is_integer(x.dtype)
@@ -221,7 +225,7 @@ def _noise(pixels: Array, mask: Any, nodata: Any) -> Array:
     channels = np.broadcast_to(np.nan if nodata is None else nodata, rows.shape[-1:])
     for first in range(0, len(rows), at_once):
         strip = rows[first : first + at_once]
-        counts = _without(strip, strip.ndim - 1, channels).reshape(strip.shape[:-1])
+        counts = without(strip, strip.ndim - 1, channels).reshape(strip.shape[:-1])
         if mask is not None:
             counts &= ~mask.reshape(rows.shape)[first : first + at_once].any(-1)
         strip = strip.astype(np.float64)

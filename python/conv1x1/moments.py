@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -71,7 +72,7 @@ def _pixels(x: ArrayLike, channel_axis: int, channels: int, weights: Any, nodata
     keep = None if mask is np.ma.nomask else ~np.asarray(mask).any(axis).ravel()
     if nodata is not None:
         given = _nodata(nodata, a.shape[axis])
-        found = _without(a, axis, given)
+        found = without(a, axis, given)
         keep = found if keep is None else keep & found
     if weights is not None:
         weights = _weights(weights, shape)
@@ -103,7 +104,7 @@ def _weights(weights: Any, shape: tuple[int, ...]) -> Array:
     return flat
 
 
-def _without(a: Array, axis: int, nodata: Array) -> Array:
+def without(a: Array, axis: int, nodata: Array) -> Array:
     """Which pixels have no channel that is nodata, in C order; looked at strip by strip."""
     pixels = np.moveaxis(a, axis, -1)
     keep = np.empty(pixels.shape[:-1], bool)
@@ -322,6 +323,15 @@ def _part(pixels: _Pixels, shift: Array | None, threads: int, products: bool = T
     return np.ascontiguousarray(found[:-1, :-1]), found[-1, :-1].copy(), float(found[-1, -1])
 
 
+def of_file(path: Any, channel_axis: int, weights: Any, nodata: Any, threads: int | None) -> Covariance:
+    """The sums of a file's pixels, read tile by tile."""
+    from .streaming.sums import gathered
+
+    if weights is not None:
+        raise TypeError("weights go with arrays; of a file pass nodata=, or gather its tiles in a Covariance")
+    return gathered(path, channel_axis=channel_axis, nodata=nodata, threads=threads)
+
+
 def covariance(
     x: ArrayLike,
     *,
@@ -337,7 +347,7 @@ def covariance(
     x : array_like
         Pixels of any rank, with their channels on `channel_axis`, of any real type that `conv1x1` takes. Read as it
         lies in memory. Of a masked array, pixels with a masked channel are left out. A dask array is read chunk by
-        chunk, by its own scheduler.
+        chunk, by its own scheduler; the file of a path tile by tile, as by `stream`.
     channel_axis : int, default -1
         The axis of x that holds the channels.
     weights : array_like, optional
@@ -388,7 +398,9 @@ def covariance(
     >>> bool(np.allclose(found, np.cov(scene.reshape(-1, 2).T)))
     True
     """
-    if module := module_for(x):
+    if isinstance(x, (str, os.PathLike)):
+        total = of_file(x, channel_axis, weights, nodata, threads)
+    elif module := module_for(x):
         axis = module.axis_number(x, channel_axis)
         total = module.covariance(x, axis, weights, nodata, threads)
     else:

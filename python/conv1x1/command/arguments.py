@@ -82,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     _add_explain(commands)
     _add_import(commands)
     _add_apply(commands)
+    _add_sums(commands)
 
     command = commands.add_parser(
         "selftest",
@@ -171,6 +172,39 @@ def _add_apply(commands: Any) -> None:
         "--co", type=_option, action="append", default=[], metavar="NAME=VALUE", help="for the library that writes"
     )
     command.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary")
+
+
+def _add_sums(commands: Any) -> None:
+    pca = commands.add_parser(
+        "pca",
+        help="the principal components of a file, as a net that apply takes",
+        description="Find the principal components of the pixels of a file, which is read once, tile by tile. Files\n"
+        "and their libraries are those of conv1x1 apply.",
+        epilog="example:\n  conv1x1 pca scene.hdr -k 10 -o pca.npz && conv1x1 apply pca.npz scene.hdr components.npy",
+    )
+    pca.add_argument("-k", "--components", default="10", metavar="N", help="how many, or which part of the variance")
+    pca.add_argument("--whiten", action="store_true", help="divide each by its standard deviation")
+    covariance = commands.add_parser(
+        "covariance",
+        help="mean and covariance of the channels of a file",
+        description="Find mean and covariance of the channels of a file, and write them to an .npz of NumPy.",
+        epilog="example:\n  conv1x1 covariance scene.npy -o covariance.npz",
+    )
+    for command in (pca, covariance):
+        command.add_argument("input", metavar="INPUT", help="the file with the pixels")
+        command.add_argument("-o", "--output", required=True, metavar="FILE.npz", help="where to write")
+        command.add_argument(
+            "--channel-axis", type=_integer, default=-1, metavar="N", help="the axis with the channels (default: -1)"
+        )
+        command.add_argument(
+            "--nodata",
+            type=_nodata,
+            metavar="V[,V]",
+            help="what stands for no data (default: as the file tells), or none",
+        )
+        command.add_argument("--memory", default="256 MiB", metavar="SIZE", help="how much to use (default: 256 MiB)")
+        command.add_argument("--threads", type=_threads, metavar="N", help="how many compute (default: all)")
+        command.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary")
 
 
 def _add_bench(commands: Any) -> None:

@@ -263,6 +263,13 @@ def _apply(arguments: Namespace) -> int:
     return applying.run(arguments)
 
 
+def _sums(arguments: Namespace) -> int:
+    from . import sums
+
+    sums.run(arguments)
+    return 0
+
+
 def _load(path: str) -> Array:
     """The array of a file, of which only what is looked at will be read."""
     try:
@@ -288,4 +295,6 @@ _COMMANDS = {
     "explain": _explain,
     "import": _import,
     "apply": _apply,
+    "covariance": _sums,
+    "pca": _sums,
 }
