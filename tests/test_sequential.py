@@ -597,6 +597,16 @@ def test_pickles_hold_nothing_that_runs() -> None:
     }
 
 
+@pytest.mark.parametrize("step", [LayerNorm(4, bias=[1, 2, 3, 4]), Softmax(), ArgMax([5, 6, 7, 8]), Pool("max", 0)])
+def test_pickles_that_name_the_file_load(step: Any) -> None:
+    name = type(step).__name__.encode()
+    public, older = b"cconv1x1\n" + name, b"cconv1x1.sequential\n" + name
+    text = pickle.dumps(step, 2)
+    assert public in text
+    read = pickle.loads(text.replace(public, older))
+    assert (type(read), repr(read)) == (type(step), repr(step))
+
+
 def test_many_threads() -> None:
     net, x = mlp(), numbers((300, 13))
     expected, found = net(x), []

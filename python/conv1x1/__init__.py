@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from .components import PrincipalComponents, mnf, pca
     from .moments import Covariance, covariance
     from .saving import load, save
-    from .sequential import ArgMax, LayerNorm, Pool, Sequential, Softmax
+    from .sequential import Sequential
+    from .steps import ArgMax, LayerNorm, Pool, Softmax
 
 __version__ = "0.1.0"
 
@@ -63,7 +64,7 @@ __all__ = [
 
 
 #: What is imported when it is asked for, and the file where it is.
-_LATER = dict.fromkeys(("ArgMax", "LayerNorm", "Pool", "Sequential", "Softmax"), "sequential")
+_LATER = {"Sequential": "sequential", **dict.fromkeys(("ArgMax", "LayerNorm", "Pool", "Softmax"), "steps")}
 _LATER |= dict.fromkeys(("PrincipalComponents", "mnf", "pca"), "components")
 _LATER |= dict.fromkeys(("Covariance", "covariance"), "moments")
 _LATER |= dict.fromkeys(("load", "save"), "saving")

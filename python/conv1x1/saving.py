@@ -16,12 +16,13 @@ from typing import IO, Any
 
 import numpy as np
 
-from . import __version__, components, layers, quantized, sequential
+from . import __version__, components, layers, quantized, sequential, steps
 from .checks.arrays import spelled
 from .components import PrincipalComponents
 from .layers import PICKLES, Conv1x1, Flat
 from .quantized import QConv1x1
-from .sequential import ArgMax, LayerNorm, Pool, Sequential, Softmax, Step
+from .sequential import Sequential
+from .steps import ArgMax, LayerNorm, Pool, Softmax, Step
 
 _FORMAT = 1
 _ENTRY = "conv1x1.json"
@@ -31,7 +32,7 @@ _TYPES: dict[type, Any] = {
     Conv1x1: layers._rebuilt,
     PrincipalComponents: components._rebuilt,
     QConv1x1: quantized._rebuilt,
-    **dict.fromkeys((ArgMax, LayerNorm, Pool, Softmax), sequential._rebuilt_step),
+    **dict.fromkeys((ArgMax, LayerNorm, Pool, Softmax), steps._rebuilt_step),
     Sequential: sequential._rebuilt,
 }
 _SAVED = {cls.__name__: (cls, rebuilt) for cls, rebuilt in _TYPES.items()}

@@ -9,253 +9,16 @@ from typing import Any, ParamSpec, TypeAlias, overload
 import numpy as np
 
 from . import _conv1x1
-from .checks import geometry, kept, shown
+from .checks import geometry
 from .checks import sequential as checks
 from .checks.arrays import Array, ArrayLike, is_complex, spelled
 from .elsewhere import Outline, module_for, nothing_of
-from .layers import PICKLES, CallSignature, Conv1x1, Flat, Layer, flat, own_state, unpickled
+from .layers import PICKLES, CallSignature, Conv1x1, Layer, own_state, unpickled
 from .quantized import QConv1x1
+from .steps import ArgMax, LayerNorm, Pool, Softmax, Step
+from .steps import _rebuilt_step as _rebuilt_step
 
 _P = ParamSpec("_P")
-
-
-class Step:
-    """What a chain does between and after layers. It never changes."""
-
-    __slots__ = ("__weakref__", "_made")
-
-    def __new__(cls, *made: Any) -> Step:
-        self = super().__new__(cls)
-        _MADE.__set__(self, kept(made))
-        return self
-
-    def _arrays(self) -> dict[str, Any]:
-        """The arrays that it was made with, or None, by name."""
-        return {}
-
-    def _options(self) -> dict[str, Any]:
-        """The other arguments."""
-        return {}
-
-    def _told(self) -> checks.Element:
-        """What a chain has to know of it."""
-        return checks.Element(repr(self), None, None, takes="floats", gives="floats")
-
-    def _step(self) -> checks.Step:
-        """What it computes."""
-        return checks.Step(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        arrays = {n: None if a is None else flat(a) for n, a in self._arrays().items()}
-        return _rebuilt_step, (PICKLES, type(self), arrays, self._options())
-
-    def __repr__(self) -> str:
-        arrays = [f"{n}={spelled(a.tolist())}" for n, a in self._arrays().items() if a is not None]
-        return f"{type(self).__name__}({', '.join(arrays + [f'{n}={v!r}' for n, v in self._options().items()])})"
-
-
-_MADE = Step.__dict__["_made"]
-delattr(Step, "_made")
-
-
-class LayerNorm(Step):
-    """A pixel's channels less their mean, over their deviation, in a `Sequential`.
-
-    ``(x − mean) / √(variance + eps) · weight + bias``, where the variance is the biased one, of all channels.
-
-    Parameters
-    ----------
-    channels : int
-        How many there are.
-    weight, bias : array_like, optional
-        ``(channels,)``, what each is multiplied by, and what is added to it. Copied, as by `Conv1x1`.
-    eps : float, default 1e-5
-        Added to the variance.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When an argument does not fit.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from conv1x1 import LayerNorm, Sequential
-    >>> Sequential([LayerNorm(2, bias=[0.0, 10.0])])(np.array([[1, 3], [7, 7]], np.float32)).round(3)
-    array([[-1., 11.],
-           [ 0., 10.]], dtype=float32)
-    """
-
-    __slots__ = ()
-
-    def __new__(
-        cls, channels: int, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *, eps: float = 1e-5
-    ) -> LayerNorm:
-        return super().__new__(cls, *checks.layer_norm(channels, weight, bias, eps))  # type: ignore[return-value]
-
-    @property
-    def channels(self) -> int:
-        """How many channels there are."""
-        return int(_MADE.__get__(self)[0])
-
-    @property
-    def weight(self) -> Array | None:
-        """What each channel is multiplied by, read-only, or None."""
-        weight: Array | None = shown(_MADE.__get__(self))[1]
-        return weight
-
-    @property
-    def bias(self) -> Array | None:
-        """What is added to each channel, read-only, or None."""
-        bias: Array | None = shown(_MADE.__get__(self))[2]
-        return bias
-
-    @property
-    def eps(self) -> float:
-        """What is added to the variance."""
-        return float(_MADE.__get__(self)[3])
-
-    def _arrays(self) -> dict[str, Any]:
-        return {"weight": self.weight, "bias": self.bias}
-
-    def _options(self) -> dict[str, Any]:
-        return {"channels": self.channels, "eps": self.eps}
-
-    def __repr__(self) -> str:
-        given = "".join(f", {n}" for n, a in self._arrays().items() if a is not None)
-        return f"LayerNorm({self.channels}{given}, eps={self.eps:g})"
-
-    def _told(self) -> checks.Element:
-        return super()._told()._replace(in_channels=self.channels, out_channels=self.channels)
-
-    def _step(self) -> checks.Step:
-        return checks.Step(self, self.channels)
-
-
-class Softmax(Step):
-    """A pixel's channels as parts of 1, in a `Sequential`: eˣ of each, over the sum of them.
-
-    The largest is taken off first, so that nothing overflows. All are NaN where one is, or +∞, or where all are −∞.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from conv1x1 import Sequential, Softmax
-    >>> Sequential([Softmax()])(np.log([[1.0, 3.0]])).round(12)
-    array([[0.25, 0.75]])
-    """
-
-    __slots__ = ()
-
-    def __new__(cls) -> Softmax:
-        return super().__new__(cls)  # type: ignore[return-value]
-
-
-class ArgMax(Step):
-    """Which channel of a pixel is the largest, at the end of a `Sequential`: the first of equals, or the first NaN.
-
-    The channel axis is dropped, as by `numpy.argmax`. The result is uint8 for up to 256 channels, uint16 for up to
-    65,536, else int32; with `labels`, of their type.
-
-    Parameters
-    ----------
-    labels : array_like of int, optional
-        What stands for each channel, ``(channels,)``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When labels are anything else.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from conv1x1 import ArgMax, Conv1x1, Sequential
-    >>> net = Sequential([Conv1x1([[1.0, 0.0], [0.0, 1.0]]), ArgMax(labels=[-1, 300])])
-    >>> net(np.array([[0.5, 0.25], [2, 3]], np.float32))
-    array([ -1, 300])
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, labels: ArrayLike | None = None) -> ArgMax:
-        return super().__new__(cls, checks.labels(labels))  # type: ignore[return-value]
-
-    @property
-    def labels(self) -> Array | None:
-        """The label of each channel, read-only, or None."""
-        labels: Array | None = shown(_MADE.__get__(self))[0]
-        return labels
-
-    def _arrays(self) -> dict[str, Any]:
-        return {"labels": self.labels}
-
-    def _told(self) -> checks.Element:
-        ends = "drops the channel axis, so that nothing can follow it: put it at the end"
-        return checks.Element(repr(self), None if self.labels is None else len(self.labels), 1, ends=ends)
-
-    def _step(self) -> checks.Step:
-        own = None if self.labels is None else self.labels.dtype
-        return checks.Step(self, 1, own, drops=True, indexes=own is None)
-
-
-class Pool(Step):
-    """The mean, the largest or the sum of each channel over axes of pixels, which go; in a `Sequential`.
-
-    Elements after it take what is left: a head after global pooling. Only one can be in a chain.
-
-    Parameters
-    ----------
-    kind : {"mean", "max", "sum"}
-        What becomes of the pixels. NaN goes through.
-    axes : int or tuple of int, optional
-        Axes of x. By default the last two besides the channels, or the last, if there is only one.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When an argument does not fit.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from conv1x1 import Conv1x1, Pool, Sequential
-    >>> net = Sequential([Conv1x1(np.ones((16, 192)), activation="relu"), Pool("mean"), Conv1x1(np.ones((10, 16)))])
-    >>> net(np.ones((8, 28, 28, 192), np.float32)).shape
-    (8, 10)
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, kind: str, axes: int | tuple[int, ...] | None = None) -> Pool:
-        return super().__new__(cls, *checks.pool(kind, axes))  # type: ignore[return-value]
-
-    @property
-    def kind(self) -> str:
-        """What becomes of the pixels."""
-        return str(_MADE.__get__(self)[0])
-
-    @property
-    def axes(self) -> tuple[int, ...] | None:
-        """The axes of x that go, or None for those that are meant if none are named."""
-        axes: tuple[int, ...] | None = _MADE.__get__(self)[1]
-        return axes
-
-    def _options(self) -> dict[str, Any]:
-        return {"kind": self.kind, "axes": self.axes}
-
-    def __repr__(self) -> str:
-        return f"Pool({self.kind!r}{'' if self.axes is None else f', axes={self.axes}'})"
-
-    def _told(self) -> checks.Element:
-        return super()._told()._replace(pools=True)
-
-    def _step(self) -> checks.Step:
-        return checks.Step(self, pools=self.axes or "")
-
-
-def _rebuilt_step(number: int, cls: type[Step], arrays: dict[str, Flat | None], options: dict[str, Any]) -> Step:
-    return cls(**unpickled(number, cls, Step, arrays), **options)
 
 
 def _rebuilt(number: int, cls: type[Sequential], elements: tuple[Element, ...], options: dict[str, Any]) -> Sequential:
@@ -348,7 +111,7 @@ class Sequential(_conv1x1.Chain):
         found = tuple(_along(e, axis) if i <= pool else e for i, e in enumerate(found))
         steps = _unrolled(found, bool(skip))
         bands = checks.names(band_names, "band_names", whole.in_channels, "x's channels")
-        classes = checks.names(class_names, "class_names", _classes(steps), "the channels before the end")
+        classes = checks.names(class_names, "class_names", number_of_classes(steps), "the channels before the end")
         skips = steps[-1].adds is not None
         self: Sequential = super().__new__(cls, _for_the_core(steps), axis, skips)  # type: ignore[assignment]
         _STATE.__set__(self, (found, bool(skip), checks.Spec(whole, steps, axis, bands), classes))
@@ -484,7 +247,9 @@ class Sequential(_conv1x1.Chain):
     __getstate__ = own_state
 
     def __repr__(self) -> str:
-        return _table(self)
+        from .summary import table
+
+        return table(self)
 
 
 Element: TypeAlias = Conv1x1 | QConv1x1 | LayerNorm | Softmax | ArgMax | Pool | Sequential
@@ -573,7 +338,7 @@ def _unrolled(elements: Iterable[Element], skip: bool) -> tuple[checks.Step, ...
     return tuple(steps)
 
 
-def _classes(steps: tuple[checks.Step, ...]) -> int | None:
+def number_of_classes(steps: tuple[checks.Step, ...]) -> int | None:
     """Among how many channels the result is, or the largest of them."""
     *before, last = steps
     if not isinstance(last.element, ArgMax):
@@ -630,52 +395,3 @@ def _for_the_core(steps: tuple[checks.Step, ...]) -> tuple[Any, ...]:
             return ()
         channels = step.channels or channels
     return tuple(found) if any(isinstance(e, Layer) for e in found) else ()
-
-
-# -------------------------------------------------------------------------------------------------- in words
-
-#: Operations for each channel: of a norm the mean, what is off it, squared and summed, scaled; and so on.
-_FLOPS = {LayerNorm: 5, Softmax: 5, ArgMax: 1, Pool: 1}
-
-
-def _table(net: Sequential) -> str:
-    """A chain, element by element: its channels, activation, parameters and operations for each pixel."""
-    rows, _ = _rows(net, "", net.in_channels)
-    head = ("element", "channels", "activation", "parameters", "FLOPs a pixel")
-    sums = [f"{sum(row[i] for row in rows):,}" for i in (3, 4)]
-    lines = [head, *((*row[:3], *(f"{n:,}" for n in row[3:])) for row in rows), ("sum", "", "", *sums)]
-    wide = [max(len(line[i]) for line in lines) for i in range(5)]
-    options = [net.channel_axis != -1 and f", channel_axis={net.channel_axis}", net.skip and ", skip=True"]
-    told = "".join(option for option in options if option)
-    steps = _STATE.__get__(net)[2].steps
-    gives = f"one of {_classes(steps) or 'them'}" if isinstance(steps[-1].element, ArgMax) else net.out_channels
-    text = [f"{type(net).__name__} {net.in_channels or 'any'} → {gives or 'as many'}{told}"]
-    for line in lines:
-        cells = [cell.ljust(n) if i < 3 else cell.rjust(n) for i, (cell, n) in enumerate(zip(line, wide, strict=True))]
-        text.append(f"  {'   '.join(cells)}".rstrip())
-    return "\n".join(text)
-
-
-def _rows(net: Sequential, number: str, width: int | None) -> tuple[list[Any], int | None]:
-    """Of each element what it is, its channels, activation, parameters and operations; and how many channels leave."""
-    rows: list[Any] = []
-    for i, e in enumerate(net):
-        name = f"{number}{i}  {type(e).__name__}"
-        if isinstance(e, Sequential):
-            inner, width = _rows(e, f"{number}{i}.", width)
-            rows += [(f"{name}{', skip' * e.skip}", "", "", 0, 0), *inner]
-        elif isinstance(e, Layer):
-            options = {"stride": e.stride, "groups": e.groups}
-            name += "".join(f", {n}={v}" for n, v in options.items() if v != 1)
-            activation = e.activation
-            if isinstance(activation, tuple):
-                activation = f"{activation[0]}({', '.join(f'{n:g}' for n in activation[1:])})"
-            arrays = e._arrays()
-            size = sum(a.size for n, a in arrays.items() if a is not None and n in ("w", "bias", "center"))
-            width = e.out_channels
-            channels = f"{e.in_channels} → {width}"
-            rows.append((name, channels, activation or "", size, 2 * arrays["w"].size))
-        else:
-            size = sum(a.size for n, a in e._arrays().items() if a is not None and n != "labels")
-            rows.append((name, "" if width is None else str(width), "", size, (width or 0) * _FLOPS[type(e)] + size))
-    return rows, width

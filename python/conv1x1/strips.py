@@ -15,7 +15,7 @@ from .checks import geometry
 from .checks import sequential as checks
 from .checks.arrays import Array, in_own_order
 from .layers import Layer
-from .sequential import ArgMax, LayerNorm, Softmax
+from .steps import ArgMax, LayerNorm, Softmax
 
 #: Numbers that lie between the elements of a strip: they fit a cache, and are worth a call of each layer.
 _STRIP = 2**18

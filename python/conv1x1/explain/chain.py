@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import sequential as chains
 from ..arithmetic import default_arithmetic
 from ..checks import sequential as checks
 from ..checks.arrays import Array, ArrayLike
 from ..layers import Layer
 from ..reference.chains import first, one_step
 from ..reference.floats import exact
+from ..steps import ArgMax, LayerNorm, Pool, Softmax
 from ..strips import through
+from ..summary import rows
 from .calculation import (
     COLUMNS,
     activated,
@@ -173,14 +174,14 @@ def explain_chain(x: ArrayLike, net: Any, at: Any, filter: Any) -> ChainExplanat
     value = stations[-1].numbers
     value = value.reshape(()) if spec.steps[-1].drops else value
     source = tuple(n for i, n in enumerate(start) if i != place.position)
-    rows, _ = chains._rows(net, "", net.in_channels)
+    elements, _ = rows(net, "", net.in_channels)
     return ChainExplanation(
         index=index,
         source=source,
         stations=stations,
         value=value,
         result=np.asarray(result).reshape(value.shape),
-        flops=sum(row[4] for row in rows),
+        flops=sum(row[4] for row in elements),
         _x=a.shape,
         _shape=place.shape,
         _position=place.position - sum(i < place.position for i in place.pooled),
@@ -200,7 +201,7 @@ def _stations(spec: checks.Spec, region: Array, place: checks.Place, filter: Any
     for i, step in enumerate(spec.steps):
         e = step.element
         residual = None if step.adds is None else stations[step.adds].given
-        if isinstance(e, chains.Pool):
+        if isinstance(e, Pool):
             so_far = through(spec._replace(steps=spec.steps[: i + 1]), exact(region, False), None, None)
             count = counted(math.prod(region.shape[axis] for axis in place.pooled), "pixel")
             lines = [(e.kind, f"over {count}, of which this one has {_few(numbers, 2, 1)}")]
@@ -233,7 +234,7 @@ def _lines(e: Any, given: Array, numbers: Array, residual: Array | None, k: int)
     """How a number of those that leave comes about."""
     if isinstance(e, Layer):
         yield from _of_a_layer(e, given, numbers, residual, k)
-    elif isinstance(e, chains.LayerNorm):
+    elif isinstance(e, LayerNorm):
         mean, deviation = given.mean(), math.sqrt(given.var() + e.eps)
         yield "mean", spell(mean)
         yield "deviation", f"√(variance + eps) = √({spell(given.var())} + {e.eps:g}) = {spell(deviation)}"
@@ -243,12 +244,12 @@ def _lines(e: Any, given: Array, numbers: Array, residual: Array | None, k: int)
             f"channel {k}",
             f"({spell(given[k])} − {factor(mean)}) / {spell(deviation)}{scale}{shift} = {spell(numbers[k])}",
         )
-    elif isinstance(e, chains.Softmax):
+    elif isinstance(e, Softmax):
         largest, total = given.max(), np.exp(given - given.max()).sum()
         yield "largest", spell(largest)
         yield "sum", f"Σ e^(x − {factor(largest)}) = {spell(total)}"
         yield f"channel {k}", f"e^({spell(given[k])} − {factor(largest)}) / {spell(total)} = {spell(numbers[k])}"
-    elif isinstance(e, chains.ArgMax):
+    elif isinstance(e, ArgMax):
         index = int(given.argmax())
         label = "" if e.labels is None else f", whose label is {e.labels[index]}"
         yield "largest", f"{spell(given[index])} in channel {index}{label}"

@@ -2,8 +2,8 @@
 
 Each library's model becomes steps in float64 (`steps`), which are folded, made into layers (`nets`) and compared with
 what the model itself makes of 256 pixels (`comparing`). `estimators`, `modules` and `graphs` read the models of
-scikit-learn, torch and ONNX; the latter two are graphs, whose values `values` follows; `parts` takes single layers out
-of those of ONNX. Nothing here is imported before it is wanted.
+scikit-learn, torch and ONNX; the latter two are graphs, whose values `values` follows. `functions` has what graphs of
+torch call, `parts` takes single layers out of those of ONNX. Nothing here is imported before it is wanted.
 """
 
 from __future__ import annotations

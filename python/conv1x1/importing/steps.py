@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .. import sequential
 from ..checks import Activation
 from ..checks.arrays import Array
 from ..layers import Conv1x1
+from ..sequential import Sequential
+from ..steps import ArgMax, LayerNorm, Pool, Softmax
 
 #: Where 1 is left of a number in float32, a center of whole numbers loses nothing that counts.
 _WHOLE = 1.0
@@ -259,7 +260,7 @@ def elements(steps: Sequence[Step], channel_axis: int, width: int | None = None)
         if pending is not None:
             made.append(_layer(pending, channel_axis, activation, not made))
         if inner is not None:
-            made.append(sequential.Sequential(inner, skip=True, channel_axis=channel_axis))
+            made.append(Sequential(inner, skip=True, channel_axis=channel_axis))
         pending, inner = None, None
 
     for i, step in enumerate(steps):
@@ -331,14 +332,14 @@ def _ending_open(inner: list[Any], width: int | None, channel_axis: int) -> list
 
 def _other(step: Step, channel_axis: int, width: int | None) -> Any:
     if isinstance(step, Soft):
-        return sequential.Softmax()
+        return Softmax()
     if isinstance(step, Norm):
-        return sequential.LayerNorm(_known(width), step.weight, step.bias, eps=step.eps)
+        return LayerNorm(_known(width), step.weight, step.bias, eps=step.eps)
     if isinstance(step, Largest):
-        return sequential.ArgMax(step.labels)
+        return ArgMax(step.labels)
     if isinstance(step, Pooled):
         after = -1 if channel_axis == -1 else 0
-        return sequential.Pool(step.kind, tuple(range(after - step.axes, after)))
+        return Pool(step.kind, tuple(range(after - step.axes, after)))
     assert isinstance(step, Part)
     whole = "gelu" if step.name == "erf" else "layer norm over the channels"
     raise ValueError(f"the model has a {step.name!r} that is not part of a {whole}, and no chain has it by itself")

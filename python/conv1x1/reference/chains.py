@@ -10,7 +10,8 @@ from ..arithmetic import default_arithmetic
 from ..checks import geometry, sequential
 from ..checks.arrays import Array, ArrayLike, in_own_order, is_integer
 from ..quantized import QConv1x1
-from ..sequential import ArgMax, LayerNorm, Pool, Sequential, Softmax
+from ..sequential import Sequential
+from ..steps import ArgMax, LayerNorm, Pool, Softmax
 from . import steps
 from .floats import cast, exact, parameters, reference
 from .quantized import reference_qlinear
