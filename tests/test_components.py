@@ -120,3 +120,11 @@ def test_equals_scikit_learn() -> None:
         np.testing.assert_allclose(ours.explained_variance_ratio, theirs.explained_variance_ratio_, rtol=1e-9)
         wanted = theirs.transform(x.reshape(-1, 9)).reshape(40, 30, 5)
         np.testing.assert_allclose(ours(x), wanted, atol=2e-5 * abs(wanted).max())
+
+
+def test_of_a_file_nan_is_left_out(tmp_path: Any) -> None:
+    x = scene("f4")
+    x[3, 4, 5] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    found, expected = c11.pca(str(tmp_path / "x.npy"), 3), c11.pca(x, 3)
+    np.testing.assert_allclose(found.weight, expected.weight, rtol=1e-6)

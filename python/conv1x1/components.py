@@ -199,7 +199,7 @@ def _gathered(
             raise TypeError("x is a Covariance, which was told weights and nodata: leave them away")
         return x, x.integers
     if isinstance(x, (str, os.PathLike)):
-        total = of_file(x, geometry.axis_number(channel_axis), weights, nodata, threads)
+        total = of_file(x, geometry.axis_number(channel_axis), weights, nodata, threads, nan=True)
         return total, total.integers
     if module := module_for(x):
         axis = module.axis_number(x, channel_axis)

@@ -323,13 +323,15 @@ def _part(pixels: _Pixels, shift: Array | None, threads: int, products: bool = T
     return np.ascontiguousarray(found[:-1, :-1]), found[-1, :-1].copy(), float(found[-1, -1])
 
 
-def of_file(path: Any, channel_axis: int, weights: Any, nodata: Any, threads: int | None) -> Covariance:
+def of_file(
+    path: Any, channel_axis: int, weights: Any, nodata: Any, threads: int | None, nan: bool = False
+) -> Covariance:
     """The sums of a file's pixels, read tile by tile."""
     from .streaming.sums import gathered
 
     if weights is not None:
         raise TypeError("weights go with arrays; of a file pass nodata=, or gather its tiles in a Covariance")
-    return gathered(path, channel_axis=channel_axis, nodata=nodata, threads=threads)
+    return gathered(path, channel_axis=channel_axis, nodata=nodata, threads=threads, nan=nan)
 
 
 def covariance(

@@ -36,6 +36,7 @@ def run(arguments: Namespace) -> None:
             arguments.input,
             channel_axis=arguments.channel_axis,
             nodata=arguments.nodata,
+            nan=arguments.command == "pca",
             memory=arguments.memory,
             threads=arguments.threads,
             tell=shows,

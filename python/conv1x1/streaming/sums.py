@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import geometry
+from ..checks.arrays import is_integer
 from ..moments import Covariance
 from . import files, progress, tiles
 from .raw import Scratch
@@ -18,6 +19,7 @@ def gathered(
     *,
     channel_axis: int = -1,
     nodata: Any = None,
+    nan: bool = False,
     memory: int | str = "256 MiB",
     threads: int | None = None,
     tell: Any = None,
@@ -25,13 +27,18 @@ def gathered(
     """What `covariance` and `pca` are found from, of a source as `stream` takes it.
 
     Numbers are taken as they are stored, without a file's scale and offset. Pixels that are nodata by the file's own
-    word or mask are left out where `nodata` is None; False takes all that are not masked.
+    word or mask are left out where `nodata` is None; False takes all that are not masked. `nan` says that NaN is
+    nodata where nothing else is.
     """
     axis = geometry.axis_number(channel_axis)
     with closing(files.source(source, axis)) as src, closing(progress.teller(tell)) as told:
         axis %= len(src.shape)
         total, scratch = Covariance(src.shape[axis]), Scratch()
-        nodata = src.nodata if nodata is None else None if nodata is False else nodata
+        nodata = src.nodata if nodata is None else nodata
+        if nodata is None and nan and not is_integer(src.dtype):
+            nodata = np.nan
+        if nodata is False:
+            nodata = None
         if nodata is not None and np.size(nodata) == 1:
             nodata = np.ravel(nodata)[0]
         each = src.dtype.itemsize * src.copies
