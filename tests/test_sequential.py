@@ -920,3 +920,12 @@ def test_a_table_of_steps() -> None:
         "  5  ArgMax      3                                0               3",
         "  sum                                            89             231",
     ]
+
+
+def test_a_step_of_a_class_of_ones_own() -> None:
+    class Labels(c11.ArgMax):
+        pass
+
+    net = c11.Sequential([c11.Conv1x1(np.ones((3, 2))), Labels([5, 7, 9])])
+    assert "1  Labels" in repr(net)
+    assert net(np.ones((4, 2))).tolist() == [5] * 4

@@ -6,7 +6,7 @@ from typing import Any
 
 from .layers import Layer
 from .sequential import Sequential, number_of_classes
-from .steps import ArgMax, LayerNorm, Pool, Softmax
+from .steps import ArgMax, LayerNorm, Pool, Softmax, Step
 
 #: Operations for each channel: of a norm the mean, what is off it, squared and summed, scaled; and so on.
 _FLOPS = {LayerNorm: 5, Softmax: 5, ArgMax: 1, Pool: 1}
@@ -53,5 +53,9 @@ def rows(net: Sequential, number: str, width: int | None) -> tuple[list[Any], in
             found.append((name, channels, activation or "", size, 2 * arrays["w"].size))
         else:
             size = sum(a.size for n, a in e._arrays().items() if a is not None and n != "labels")
-            found.append((name, "" if width is None else str(width), "", size, (width or 0) * _FLOPS[type(e)] + size))
+            found.append((name, "" if width is None else str(width), "", size, (width or 0) * _flops(e) + size))
     return found, width
+
+
+def _flops(step: Step) -> int:
+    return next(n for cls, n in _FLOPS.items() if isinstance(step, cls))
