@@ -90,15 +90,13 @@ void Turn::report() {
 }
 
 std::shared_ptr<Prepared>& slot_of(const Key& key, bool& there) {
-  size_t hash = 0;
-  for (size_t i = 0; i < key.length; ++i) hash = (hash ^ static_cast<size_t>(key.numbers[i])) * 0x9e3779b97f4a7c15u;
   static unsigned calls = 0;
   if (nervous && ++calls % 3 == 0) {  // made anew, and not kept
     static auto& unkept = *new std::shared_ptr<Prepared>;
     there = false;
     return unkept;
   }
-  std::shared_ptr<Prepared>& slot = (*slots)[hash >> 56];
+  std::shared_ptr<Prepared>& slot = (*slots)[key.hash >> 56];
   there = slot && slot->key.size() == key.length &&
           std::memcmp(slot->key.data(), key.numbers, key.length * sizeof(ptrdiff_t)) == 0;
   return slot;

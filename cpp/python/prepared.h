@@ -97,9 +97,15 @@ std::shared_ptr<Prepared> prepare(const Asked&);
 struct Key {
   ptrdiff_t numbers[8 + 5 * max_rank];
   size_t length = 0;
+  size_t hash = 0, factor = 1;  // of which a number does not wait for the one before it
 
-  void add(size_t number) { numbers[length++] = static_cast<ptrdiff_t>(number); }
-  void add(const ptrdiff_t* values, int count) { length = std::copy_n(values, count, numbers + length) - numbers; }
+  void add(size_t number) {
+    numbers[length++] = static_cast<ptrdiff_t>(number);
+    hash += number * (factor *= 0x9e3779b97f4a7c15u);
+  }
+  void add(const ptrdiff_t* values, int count) {
+    for (int i = 0; i < count; ++i) add(static_cast<size_t>(values[i]));
+  }
   void add_steps(const Array& x, const Geometry& g) {
     for (int i = 0; i < x.rank; ++i) add(static_cast<size_t>(x.strides[i]) * g.steps[i]);
   }

@@ -99,24 +99,29 @@ void run_part(const Work& work, size_t s, const Pixels& pixels, size_t part, cha
   const size_t first_channel = group * p.in_channels, first_filter = group * p.out_channels + filter;
   const bool ends = s + 1 == work.program.steps.size();
   const bool alone = p.real_residual && p.pairs_filters;  // the residual is for every second filter
-  const Task task{
-      p,
-      plan,
-      work.layers[s].weights ? *work.layers[s].weights : no_weights,
-      work.layers[s].epilogue,
-      pixels,
-      group,
-      filter,
-      filters,
+  const Layer& layer = work.layers[s];
+  const End from =
       s > 0 ? handed(step[-1].to, first_channel, scratch)
-            : End{{const_cast<char*>(data.x) + pixels.start.x + offset(p.x, first_channel), 0, p.x.channel}, true},
-      !ends ? handed(step->to, first_filter, scratch)
-            : End{{data.y + pixels.start.y + offset(p.y, first_filter), 0, p.y.channel}, true},
-      ends && data.residual
-          ? data.residual + pixels.start.residual + offset(p.residual, alone ? first_filter / 2 : first_filter)
-          : nullptr,
-      false,
-      s == 0 && filter == 0 ? data.limit : nullptr};
+            : End{{const_cast<char*>(data.x) + pixels.start.x + offset(p.x, first_channel), 0, p.x.channel}, true};
+  const End to = !ends ? handed(step->to, first_filter, scratch)
+                       : End{{data.y + pixels.start.y + offset(p.y, first_filter), 0, p.y.channel}, true};
+  const char* const residual = ends && data.residual ? data.residual + pixels.start.residual +
+                                                           offset(p.residual, alone ? first_filter / 2 : first_filter)
+                                                     : nullptr;
+  Limit* const limit = s == 0 && filter == 0 ? data.limit : nullptr;
+  const Task task{p,
+                  plan,
+                  layer.weights ? *layer.weights : no_weights,
+                  layer.epilogue,
+                  pixels,
+                  group,
+                  filter,
+                  filters,
+                  from,
+                  to,
+                  residual,
+                  false,
+                  limit};
   char* const own = scratch + work.program.own_scratch;
   if (plan.method == Method::few_channels) return few_channels(task, own);
   const End x = kernel_x(task, own), y = kernel_y(task, own);
