@@ -275,3 +275,22 @@ def test_steps_whose_numbers_do_not_fit() -> None:
         _conv1x1.Chain((one, two, ("arg_max", np.dtype(np.int16), b"123456789")), -1, False)
     with pytest.raises(ValueError, match="do not fit"):
         _conv1x1.Chain((one, ("arg_max", np.dtype(np.int16), None), two), -1, False)
+
+
+def test_a_chain_takes_other_types_in_turn() -> None:
+    # What it remembers of a call is for calls of the same types alone.
+    rng = np.random.default_rng(5)
+    weights = [rng.standard_normal((3, 3)).astype(np.float32) for _ in range(2)]
+
+    def chain() -> Sequential:
+        return Sequential([Conv1x1(w) for w in weights])
+
+    net = chain()
+    x = rng.standard_normal((2, 5, 3))
+    for dtype in (np.float32, np.float64, np.float32, np.int16, np.float16):
+        for result in (None, np.float64, np.float32):
+            pixels = (8 * x).astype(dtype)
+            outs = [None if result is None else np.empty(x.shape, result) for _ in range(2)]
+            found, expected = net(pixels, out=outs[0]), chain()(pixels, out=outs[1])
+            assert found.dtype == expected.dtype
+            np.testing.assert_array_equal(found, expected)

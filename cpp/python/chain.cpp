@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,12 +34,20 @@ struct Element {
   std::string labels;          // none: the index itself
 };
 
+// The types of all layers, for such pixels and the type that is asked for, if any.
+struct Settled {
+  DType pixels;
+  std::optional<DType> asked;
+  std::vector<Types> types;
+};
+
 struct ChainState {
-  size_t number;                  // no other chain's, of all there have been
-  Settings settings;              // of the chain as one layer: x's place, and the type of the result
-  bool skip;                      // x is the last layer's residual
-  py::tuple given;                // keeps the layers
-  std::vector<Element> elements;  // none where the chain is not for the core
+  size_t number;                                   // no other chain's, of all there have been
+  Settings settings;                               // of the chain as one layer: x's place, and the type of the result
+  bool skip;                                       // x is the last layer's residual
+  py::tuple given;                                 // keeps the layers
+  std::vector<Element> elements;                   // none where the chain is not for the core
+  mutable std::shared_ptr<const Settled> settled;  // for the last call, mostly for the next as well; the GIL guards it
 };
 
 struct ChainObject {
@@ -56,38 +65,45 @@ struct Request {
   Array x, out;
   Geometry g;
   int threads;
-  std::vector<Types> types;  // of each layer
+  std::shared_ptr<const Settled> settled;
+
+  const std::vector<Types>& types() const { return settled->types; }
 };
 
 // The types of all layers, each as if it were called with those of its pixels and the result asked for; false where one
 // of them would look at the numbers, refuse them, or take complex ones.
 bool settle(const ChainState& chain, const DType* asked, Request& r) {
+  const std::optional<DType> type = asked ? std::optional<DType>(*asked) : std::nullopt;
+  r.settled = chain.settled;
+  if (r.settled && r.settled->pixels == r.x.dtype && r.settled->asked == type) return true;
+  auto settled = std::make_shared<Settled>(Settled{r.x.dtype, type, std::vector<Types>(chain.elements.size())});
+  std::vector<Types>& types = settled->types;
   const DType sums = sums_of(r.x.dtype), whole = is_integer(r.x.dtype) ? sums : r.x.dtype;
   const Range added = range_of(r.x.dtype);
   DType pixels = r.x.dtype;
-  r.types.resize(chain.elements.size());
   for (size_t i = 0; i < chain.elements.size(); ++i) {
     const Element& e = chain.elements[i];
     const bool last = i + 1 == chain.elements.size();
     if (e.kind != StepKind::layer) {
-      r.types[i] = {sums, e.kind == StepKind::arg_max ? e.index : !last ? sums : asked ? *asked : whole};
-      if (last && asked && *asked != r.types[i].result) return false;
-      pixels = r.types[i].result;
+      types[i] = {sums, e.kind == StepKind::arg_max ? e.index : !last ? sums : asked ? *asked : whole};
+      if (last && asked && *asked != types[i].result) return false;
+      pixels = types[i].result;
       continue;
     }
     const Settings& s = e.layer->settings;
     const DType* own = s.result ? &s.result->dtype : last ? (asked ? asked : &whole) : &sums;
     if (s.is_complex || (s.pixels && pixels != *s.pixels) ||
-        choose(s, range_of(pixels), last && chain.skip ? &added : nullptr, own, r.types[i]) != Refusal::none)
+        choose(s, range_of(pixels), last && chain.skip ? &added : nullptr, own, types[i]) != Refusal::none)
       return false;
-    pixels = r.types[i].result;
+    pixels = types[i].result;
   }
+  r.settled = chain.settled = std::move(settled);
   return true;
 }
 
 Program made(const ChainState& chain, const Request& r, const Array& y) {
   const Settings& s = chain.settings;
-  const Problem problem = make_problem(r.types.front().arithmetic, r.x, y, chain.skip ? &r.x : nullptr, r.g.axis,
+  const Problem problem = make_problem(r.types().front().arithmetic, r.x, y, chain.skip ? &r.x : nullptr, r.g.axis,
                                        s.keep_axis, r.g.steps, 1, s.out_channels);
   const Machine& only = machine();
   std::vector<Link> links;
@@ -95,8 +111,8 @@ Program made(const ChainState& chain, const Request& r, const Array& y) {
     const Element& e = chain.elements[i];
     Link link;
     link.kind = e.kind;
-    link.arithmetic = r.types[i].arithmetic;
-    link.result = r.types[i].result;
+    link.arithmetic = r.types()[i].arithmetic;
+    link.result = r.types()[i].result;
     link.in_channels = e.in_channels;
     link.out_channels = e.out_channels;
     if (e.layer) {
@@ -140,13 +156,7 @@ bool read(const ChainState& chain, PyObject* x, PyObject* threads, Request& r) {
          locate(chain.settings, chain.elements.front().in_channels, r.x, r.g) && number_of_threads(threads, r.threads);
 }
 
-// As `compute` for a layer.
-std::optional<bool> compute(const ChainState& chain, const Request& r, const Array& y, bool pinned) {
-  const std::shared_ptr<Prepared> prepared = prepare(chain, r, y);
-  const Program& program = prepared->program;
-  if (program.tiles == 0) return true;
-  const bool releases = program.microseconds >= microseconds_worth_releasing;
-  if (releases && !pinned) return std::nullopt;
+std::vector<Layer> operands_of(const ChainState& chain, const Request& r, const Program& program) {
   std::vector<Layer> operands;
   operands.reserve(chain.elements.size());
   for (size_t i = 0; i < chain.elements.size(); ++i) {
@@ -156,12 +166,24 @@ std::optional<bool> compute(const ChainState& chain, const Request& r, const Arr
       operands.push_back({&e.layer->weights->packed(family.operand, family.width), e.layer->settings.epilogue});
       continue;
     }
-    const size_t sums = static_cast<size_t>(r.types[i].arithmetic);
+    const size_t sums = static_cast<size_t>(r.types()[i].arithmetic);
     OverChannelsNumbers numbers{nullptr, nullptr, e.eps, e.labels.empty() ? nullptr : e.labels.data()};
     if (e.weighs) numbers.weight = e.weight[sums].data();
     if (e.biased) numbers.bias = e.bias[sums].data();
     operands.push_back({nullptr, {}, numbers});
   }
+  return operands;
+}
+
+// As `compute` for a layer.
+std::optional<bool> compute(const ChainState& chain, const Request& r, const Array& y, bool pinned) {
+  const std::shared_ptr<Prepared> prepared = prepare(chain, r, y);
+  const Program& program = prepared->program;
+  if (program.tiles == 0) return true;
+  const bool releases = program.microseconds >= microseconds_worth_releasing;
+  if (releases && !pinned) return std::nullopt;
+  std::vector<Layer>& operands = prepared->operands;
+  if (operands.empty()) operands = operands_of(chain, r, program);
   const Data data{r.x.data, y.data, chain.skip ? r.x.data : nullptr};
   if (!releases) return convolve(program, data, operands.data(), nullptr, nullptr);
   WithoutGil without_gil;
@@ -188,7 +210,7 @@ std::optional<PyObject*> call(const ChainState& chain, PyObject* x_object, PyObj
     if (!in_place && !attempt.pinned) return std::nullopt;  // a copy to it may give up the GIL
   }
   if (!settle(chain, asked, r)) return not_canonical();
-  return deliver({x_object, out_object, r.x, r.out, in_place}, r.g, {r.types.back().result}, last.result_number,
+  return deliver({x_object, out_object, r.x, r.out, in_place}, r.g, {r.types().back().result}, last.result_number,
                  attempt, [&](const Array& y) { return compute(chain, r, y, attempt.pinned); });
 }
 
@@ -229,16 +251,16 @@ PyObject* chain_plan(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     Request r;
     if (!read(chain, args[0], args[1], r) || !settle(chain, nullptr, r)) return not_canonical();
     ptrdiff_t strides[max_rank];
-    const DType result = r.types.back().result;
+    const DType result = r.types().back().result;
     lie_as(r.x, r.g, {result}, strides);
     const auto prepared = prepare(chain, r, {nullptr, result, false, r.g.rank, r.g.shape, strides});
     const Program& program = prepared->program;
     py::list elements;
-    for (size_t i = 0; i < r.types.size(); ++i) {
+    for (size_t i = 0; i < r.types().size(); ++i) {
       const StepKind kind = chain.elements[i].kind;
       py::dict d;
       if (kind == StepKind::layer)
-        d = plan_of(program.steps[i].plan, r.types[i].arithmetic, {r.types[i].result});
+        d = plan_of(program.steps[i].plan, r.types()[i].arithmetic, {r.types()[i].result});
       else
         d["kernel"] = kind_names[static_cast<size_t>(kind)];
       const Handed& to = program.steps[i].to;

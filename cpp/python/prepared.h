@@ -7,7 +7,6 @@
 
 #include <pybind11/pybind11.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -33,6 +32,7 @@ struct Prepared {
   std::vector<ptrdiff_t> key;
   int threads = 1;               // at most
   Program program;               // the cost model's own
+  std::vector<Layer> operands;   // of a chain, from its first call on
   bool tunes = false;            // whether others are tried too, from the second call on
   bool called = false;           // once
   std::unique_ptr<Tried> tried;  // from then on
