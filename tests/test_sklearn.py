@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -370,17 +369,7 @@ def test_pixels_to_compare_on() -> None:
     refused(model, "(…, 12)", pixels=X.T)
 
 
-# ------------------------------------------------------------------------------------- the page, the command
-
-
-def test_what_the_page_shows_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "scikit-learn.md").read_text(encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), {})
-    told = capsys.readouterr().out
-    assert "100 → one of 4" in told
+# ------------------------------------------------------------------------------------- what is measured, the command
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured on Linux")
