@@ -75,6 +75,7 @@ from conv1x1 import _conv1x1
 from conv1x1.command import selftest
 kernels, best, cases = _conv1x1.kernels(), _conv1x1.config()["isa"], selftest.cases
 _conv1x1.kernels = lambda: [k for k in kernels if k["isa"] == best]
+print(sum(k["isa"] == best for k in kernels), "kernels")
 selftest.cases = lambda kernels: islice(cases(kernels), 0, None, 3)
 sys.argv[1:] = ["selftest"]
 runpy.run_module("conv1x1", run_name="__main__")
@@ -86,8 +87,9 @@ def test_every_kernel_of_a_lesser_cpu(cpu: str, isas: list[str]) -> None:
     run = emulated(cpu, "-c", SELFTEST)
     assert run.returncode == 0, run.stdout + run.stderr
     assert f"found {', '.join(isas)}; used {isas[-1]}" in run.stdout
-    checks = sum(k["isa"] == isas[-1] for k in _conv1x1.kernels()) + 1  # and the conversions
-    assert f"all {checks} kernels and conversions are right" in run.stdout
+    kernels = int(run.stdout.split(maxsplit=1)[0])  # without an instruction for fma the portable ones are others
+    assert kernels >= sum(k["isa"] == isas[-1] for k in _conv1x1.kernels())
+    assert f"all {kernels + 1} kernels and conversions are right" in run.stdout
     assert ("may differ" in run.stdout) == (isas == ["portable"])
 
 

@@ -348,8 +348,16 @@ def test_arrays_retyped_meanwhile(name: str, x_type: str, w_type: str) -> None:
     assert (arrays["out"] == 41 + 1j).all()
 
 
-def wrong_spec(weight: Any, bias: Any = None, axis: Any = -1, groups: Any = 1, name: Any = "", more: Any = None) -> Any:
-    return weight, bias, axis, True, 1, groups, (name, 0.0, 0.0), None, more
+def wrong_spec(
+    weight: Any,
+    bias: Any = None,
+    axis: Any = -1,
+    groups: Any = 1,
+    name: Any = "",
+    more: Any = None,
+    center: Any = None,
+) -> Any:
+    return weight, bias, axis, True, 1, groups, (name, 0.0, 0.0), None, more, None, center
 
 
 ONES, UINT8 = np.ones((4, 3), np.float32), np.dtype(np.uint8)
@@ -388,6 +396,9 @@ WRONG_SPECS: list[tuple[Any, ...]] = [
     wrong_spec(np.ones((4, 3), np.int8), more=(np.ones(4, np.float32), -1.0, 1.0, 0)),
     *(wrong_spec(np.zeros((4, 3), t)) for t in UNREAD),
     *(wrong_spec(ONES, np.zeros(4, t)) for t in UNREAD),
+    *(wrong_spec(ONES, center=np.zeros(3, t)) for t in (*UNREAD, "F", "D")),
+    *(wrong_spec(ONES, center=c) for c in (np.ones(4, np.float32), np.ones(6, np.float32)[::2], ONES[:1], [1.0] * 3)),
+    wrong_spec(ONES)[:-1],
     *(wrong_spec(np.ones((4, 3), np.int8), more=(np.zeros(4, t), -1.0, 1.0, 0, UINT8)) for t in (*UNREAD, "F", "D")),
 ]
 
