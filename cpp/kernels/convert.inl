@@ -8,6 +8,7 @@
 #pragma once
 
 #include "anywhere.inl"
+#include "compiler.h"
 
 namespace conv1x1 {
 namespace {
@@ -308,10 +309,10 @@ void center(const Center& a) noexcept {
     Anywhere<T>* to = at<T>(a.dst + static_cast<ptrdiff_t>(i) * a.dst_row);
     if (a.of_rows) {
       const T one = off[i].value;
-#pragma GCC ivdep
+      CONV1X1_INDEPENDENT_TURNS
       for (size_t j = 0; j < length; ++j) to[j].value = converted<S, T>(from[j].value) - one;
     } else {
-#pragma GCC ivdep
+      CONV1X1_INDEPENDENT_TURNS
       for (size_t j = 0; j < length; ++j) to[j].value = converted<S, T>(from[j].value) - off[j].value;
     }
   }

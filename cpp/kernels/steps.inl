@@ -7,6 +7,7 @@
 #pragma once
 
 #include "activate.inl"
+#include "compiler.h"
 
 namespace conv1x1 {
 namespace {
@@ -307,13 +308,13 @@ void pool(const Pool& a) noexcept {
   for (size_t p = 0; p < a.pixels; ++p) {
     const Anywhere<T>* x = at<T>(a.x + static_cast<ptrdiff_t>(p) * a.x_pixel);
     if (a.largest) {
-#pragma GCC ivdep
+      CONV1X1_INDEPENDENT_TURNS
       for (size_t c = 0; c < channels; ++c) {
         const T sum = sums[c].value, v = x[c].value;
         sums[c].value = sum > v || sum != sum ? sum : v;
       }
     } else {
-#pragma GCC ivdep
+      CONV1X1_INDEPENDENT_TURNS
       for (size_t c = 0; c < channels; ++c) sums[c].value += x[c].value;
     }
   }

@@ -270,8 +270,9 @@ void test_scales_of_rows() {
       const Traits& operand = traits(family.operand);
       if (operand.sums != DType::int32 || (operand.sides && !family.turned)) continue;  // or the rows are pixels
       for (size_t vectors = 1; vectors <= family.max_vectors; ++vectors) {
-        for (size_t rows = 1; rows <= family.max_rows[vectors - 1]; ++rows) {
-          const size_t width = family.width, lanes = vectors * width;
+        const size_t width = family.width, lanes = vectors * width;
+        // Filters are rows of one panel, which has a vector's width of them.
+        for (size_t rows = 1; rows <= std::min<size_t>(family.max_rows[vectors - 1], width); ++rows) {
           const std::vector<uint32_t> ones(rows + lanes, 0x00010001);
           const auto scales = at_the_end(DType::float32, static_cast<ptrdiff_t>(rows));
           scales->fill([] { return 3; });
