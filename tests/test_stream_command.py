@@ -93,6 +93,8 @@ def test_an_existing_file_is_said_in_the_words_of_the_command(folder: Path, caps
 
 
 SLOW = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 import sys, time
 from conv1x1.command.main import main
 from conv1x1.streaming import journal, pipeline
