@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import conv1x1 as c11
 from conv1x1.command.main import main
 from conv1x1.runtime import restricted
-from conv1x1.streaming.sums import gathered
+from conv1x1.streaming.sums import of_source
 
 TYPES = ["bool", "u1", "i1", "u2", "i2", ">u2", "i4", "u4", "i8", "f2", "f4", ">f4", "f8"]
 
@@ -215,7 +215,7 @@ def test_a_file_is_read_tile_by_tile(dtype: str, tmp_path: Any) -> None:
     x[5, 6, 7] = 0
     np.save(tmp_path / "x.npy", x)
     told: list[tuple[int, int]] = []
-    small = gathered(tmp_path / "x.npy", nodata=0, memory="500 KiB", tell=lambda *now: told.append(now))
+    small = of_source(tmp_path / "x.npy", nodata=0, memory="500 KiB", tell=lambda *now: told.append(now))
     assert len(told) > 4
     assert told[-1] == (21000, 21000)
     assert small.left_out == 1

@@ -45,6 +45,12 @@ const char* numbers(const py::object& array, DType dtype, size_t count) {
   return a.data;
 }
 
+Pooling& pooling(const py::capsule& pool) {
+  void* found = PyCapsule_GetPointer(pool.ptr(), capsule_name);
+  if (!found) throw py::error_already_set();
+  return *static_cast<Pooling*>(found);
+}
+
 // Pixels of all axes but the last, in C order.
 void add_pixels(PoolSums& sums, const Array& x, int axis, const char* at) {
   const ptrdiff_t channel = x.strides[x.rank - 1];
@@ -96,7 +102,7 @@ py::capsule begin_pool(const std::string& kind, bool wide, size_t channels, size
 }
 
 void add_to_pool(const py::capsule& pool, const py::array& x_array) {
-  Pooling& p = *static_cast<Pooling*>(PyCapsule_GetPointer(pool.ptr(), capsule_name));
+  Pooling& p = pooling(pool);
   const Array x = seen(x_array);
   size_t pixels = 1;
   for (int i = 0; i < x.rank - 1; ++i) pixels *= static_cast<size_t>(x.shape[i]);
@@ -109,7 +115,7 @@ void add_to_pool(const py::capsule& pool, const py::array& x_array) {
 }
 
 void end_pool(const py::capsule& pool, const py::array& row) {
-  Pooling& p = *static_cast<Pooling*>(PyCapsule_GetPointer(pool.ptr(), capsule_name));
+  Pooling& p = pooling(pool);
   char* const to = const_cast<char*>(numbers(row, p.dtype, p.channels));
   if (!to || !writeable(row.ptr())) throw py::value_error("expected a row to write to");
   const DefaultArithmetic arithmetic_mode;

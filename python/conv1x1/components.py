@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 
 from .checks import geometry
-from .checks.arrays import Array, ArrayLike, data_array, is_integer, spelled
+from .checks.arrays import Array, ArrayLike, data_array, spelled
 from .elsewhere import module_for
 from .layers import Conv1x1, Flat, unpickled
-from .moments import Covariance, of_file, without
+from .moments import Covariance, gathered, without
 
 _ROWS = 2**16  # numbers of x whose differences are taken together
 
@@ -198,21 +197,8 @@ def _gathered(
         if weights is not None or nodata is not None:
             raise TypeError("x is a Covariance, which was told weights and nodata: leave them away")
         return x, x.integers
-    if isinstance(x, (str, os.PathLike)):
-        total = of_file(x, geometry.axis_number(channel_axis), weights, nodata, threads, nan=True)
-        return total, total.integers
-    if module := module_for(x):
-        axis = module.axis_number(x, channel_axis)
-        return module.covariance(x, axis, weights, _or_nan(nodata, x.dtype), threads), is_integer(x.dtype)
-    a = data_array(x, "x")
-    axis = geometry.axis(a, channel_axis)
-    total = Covariance(max(1, a.shape[axis]))
-    total.update(a, channel_axis=axis, weights=weights, nodata=_or_nan(nodata, a.dtype), threads=threads)
+    total = gathered(x, channel_axis, weights, nodata, threads, nan=True)
     return total, total.integers
-
-
-def _or_nan(nodata: Any, dtype: np.dtype[Any]) -> Any:
-    return np.nan if nodata is None and not is_integer(dtype) else nodata
 
 
 def _noise(pixels: Array, mask: Any, nodata: Any) -> Array:

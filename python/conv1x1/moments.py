@@ -323,15 +323,25 @@ def _part(pixels: _Pixels, shift: Array | None, threads: int, products: bool = T
     return np.ascontiguousarray(found[:-1, :-1]), found[-1, :-1].copy(), float(found[-1, -1])
 
 
-def of_file(
-    path: Any, channel_axis: int, weights: Any, nodata: Any, threads: int | None, nan: bool = False
+def gathered(
+    x: Any, channel_axis: Any, weights: Any, nodata: Any, threads: int | None, nan: bool = False
 ) -> Covariance:
-    """The sums of a file's pixels, read tile by tile."""
-    from .streaming.sums import gathered
+    """The sums of all pixels of x: a file's, another library's array, or one of NumPy's; NaN is nodata if `nan`."""
+    if isinstance(x, (str, os.PathLike)):
+        from .streaming.sums import of_source
 
-    if weights is not None:
-        raise TypeError("weights go with arrays; of a file pass nodata=, or gather its tiles in a Covariance")
-    return gathered(path, channel_axis=channel_axis, nodata=nodata, threads=threads, nan=nan)
+        if weights is not None:
+            raise TypeError("weights go with arrays; of a file pass nodata=, or gather its tiles in a Covariance")
+        return of_source(x, channel_axis=channel_axis, nodata=nodata, threads=threads, nan=nan)
+    module = module_for(x)
+    a: Any = x if module else data_array(x, "x")
+    axis = module.axis_number(x, channel_axis) if module else geometry.axis(a, channel_axis)
+    if nan and nodata is None and not is_integer(a.dtype):
+        nodata = np.nan
+    if module:
+        return module.covariance(x, axis, weights, nodata, threads)  # type: ignore[no-any-return]
+    total = Covariance(a.shape[axis] or 1)  # which of no channels says so itself
+    return total.update(a, channel_axis=axis, weights=weights, nodata=nodata, threads=threads)
 
 
 def covariance(
@@ -400,13 +410,5 @@ def covariance(
     >>> bool(np.allclose(found, np.cov(scene.reshape(-1, 2).T)))
     True
     """
-    if isinstance(x, (str, os.PathLike)):
-        total = of_file(x, channel_axis, weights, nodata, threads)
-    elif module := module_for(x):
-        axis = module.axis_number(x, channel_axis)
-        total = module.covariance(x, axis, weights, nodata, threads)
-    else:
-        axis = geometry.axis(data_array(x, "x"), channel_axis)
-        total = Covariance(np.shape(x)[axis] or 1)  # which of no channels says so itself
-        total.update(x, channel_axis=axis, weights=weights, nodata=nodata, threads=threads)
+    total = gathered(x, channel_axis, weights, nodata, threads)
     return total.mean, total.covariance

@@ -156,12 +156,8 @@ def _add_apply(commands: Any) -> None:
     command.add_argument(
         "--channel-axis", type=_integer, metavar="N", help="the axis with the channels (default: the net's)"
     )
-    command.add_argument("--memory", default="256 MiB", metavar="SIZE", help="how much to use (default: 256 MiB)")
-    command.add_argument("--threads", type=_threads, metavar="N", help="how many compute (default: all)")
+    _add_work(command)
     command.add_argument("--dtype", "--ot", metavar="TYPE", help="the type of the result, such as uint8")
-    command.add_argument(
-        "--nodata", type=_nodata, metavar="V[,V]", help="what stands for no data (default: as the file tells), or none"
-    )
     command.add_argument("--nodata-when", choices=("any", "all"), default="any", help="in how many channels of a pixel")
     command.add_argument("--nodata-out", type=_number, metavar="V", help="what stands for it in the result")
     command.add_argument("--scaled", action="store_true", default=None, help="apply scale and offset of the file")
@@ -170,6 +166,15 @@ def _add_apply(commands: Any) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
     command.add_argument(
         "--co", type=_option, action="append", default=[], metavar="NAME=VALUE", help="for the library that writes"
+    )
+
+
+def _add_work(command: Any) -> None:
+    """How a file is worked through, tile by tile."""
+    command.add_argument("--memory", default="256 MiB", metavar="SIZE", help="how much to use (default: 256 MiB)")
+    command.add_argument("--threads", type=_threads, metavar="N", help="how many compute (default: all)")
+    command.add_argument(
+        "--nodata", type=_nodata, metavar="V[,V]", help="what stands for no data (default: as the file tells), or none"
     )
     command.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary")
 
@@ -196,15 +201,7 @@ def _add_sums(commands: Any) -> None:
         command.add_argument(
             "--channel-axis", type=_integer, default=-1, metavar="N", help="the axis with the channels (default: -1)"
         )
-        command.add_argument(
-            "--nodata",
-            type=_nodata,
-            metavar="V[,V]",
-            help="what stands for no data (default: as the file tells), or none",
-        )
-        command.add_argument("--memory", default="256 MiB", metavar="SIZE", help="how much to use (default: 256 MiB)")
-        command.add_argument("--threads", type=_threads, metavar="N", help="how many compute (default: all)")
-        command.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary")
+        _add_work(command)
 
 
 def _add_bench(commands: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..components import pca
 from ..saving import save
-from ..streaming.sums import gathered
+from ..streaming.sums import of_source
 from . import Failure
 
 
@@ -32,7 +32,7 @@ def run(arguments: Namespace) -> None:
     start = time.perf_counter()
     shows = sys.stderr is not None and sys.stderr.isatty() and not arguments.quiet
     try:
-        total = gathered(
+        total = of_source(
             arguments.input,
             channel_axis=arguments.channel_axis,
             nodata=arguments.nodata,

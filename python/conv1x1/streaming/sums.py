@@ -14,7 +14,7 @@ from . import files, progress, tiles
 from .raw import Scratch
 
 
-def gathered(
+def of_source(
     source: Any,
     *,
     channel_axis: int = -1,
