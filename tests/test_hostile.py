@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
 import mmap
 import sys
@@ -408,6 +409,13 @@ def test_the_core_does_not_trust_python(spec: tuple[Any, ...]) -> None:
     """A spec that did not come from the checks is refused, not computed with."""
     with pytest.raises((TypeError, ValueError, IndexError, RuntimeError)):
         _conv1x1.Layer(spec)  # type: ignore[arg-type]
+
+
+def test_another_capsule_is_no_pool() -> None:
+    row = np.zeros(3)
+    for call in (_conv1x1.add_to_pool, _conv1x1.end_pool):
+        with pytest.raises(ValueError, match="incorrect name"):
+            call(datetime.datetime_CAPI, row)  # type: ignore[attr-defined]
 
 
 def test_the_core_holds_on_to_what_it_looked_at() -> None:
